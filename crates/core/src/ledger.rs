@@ -1,0 +1,446 @@
+//! The ledger: one row for a delivery, moved by entries of the journal through one door.
+//!
+//! [`apply`] is that door. The engine calls it before an entry leaves for the store, the store's
+//! `verify` calls it to fold the journal again, and the simulator calls it to check both. An entry
+//! carries the version it expects; one that does not fit is a [`Conflict`] and changes nothing.
+//!
+//! Absent here: deciding *which* entry to write. That is the business of [`crate::intake`],
+//! [`crate::dispatch`] and [`crate::acknowledge`].
+
+use crate::cause::Cause;
+use crate::event::Event;
+use crate::id::{
+    CorrelationId, DeliveryId, EndpointId, Epoch, EventId, OrderingKey, Partition, PolicyId, Seq,
+    TenantId, Ticket,
+};
+use crate::outcome::{Outcome, OutcomeKind};
+use crate::policy::Guarantee;
+use crate::time::Time;
+
+/// Where a delivery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// Waiting: for its time, its turn, or a gate.
+    Scheduled = 1,
+    /// A request is under way.
+    InFlight = 2,
+    /// The provider took it over. Settled; a receipt may still come.
+    Accepted = 3,
+    /// The device reported it. Settled.
+    Confirmed = 4,
+    /// Refused for good. Settled.
+    Rejected = 5,
+    /// Every attempt spent. Settled.
+    Exhausted = 6,
+    /// Lapsed. Settled.
+    Expired = 7,
+    /// Withdrawn by the application. Settled.
+    Cancelled = 8,
+    /// Never begun, with a reason. Settled.
+    Suppressed = 9,
+    /// At-most-once and no answer: we do not pretend to know. Settled.
+    Uncertain = 10,
+}
+
+impl State {
+    /// All states, in the order of their numbers.
+    pub const ALL: [State; 10] = [
+        State::Scheduled,
+        State::InFlight,
+        State::Accepted,
+        State::Confirmed,
+        State::Rejected,
+        State::Exhausted,
+        State::Expired,
+        State::Cancelled,
+        State::Suppressed,
+        State::Uncertain,
+    ];
+
+    /// The state with this stored number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<State> {
+        State::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+
+    /// Nothing more is sent.
+    #[must_use]
+    pub fn is_settled(self) -> bool {
+        !matches!(self, State::Scheduled | State::InFlight)
+    }
+
+    /// The word that the API, the log and the broker speak.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Scheduled => "scheduled",
+            State::InFlight => "in_flight",
+            State::Accepted => "accepted",
+            State::Confirmed => "confirmed",
+            State::Rejected => "rejected",
+            State::Exhausted => "exhausted",
+            State::Expired => "expired",
+            State::Cancelled => "cancelled",
+            State::Suppressed => "suppressed",
+            State::Uncertain => "uncertain",
+        }
+    }
+
+    /// The state with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// A place in the order of one ordering key at one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Hash of the caller's ordering key.
+    pub key: OrderingKey,
+    /// Gapless number within endpoint and key, from 1.
+    pub sequence: u64,
+}
+
+/// The ledger's row: the obligation to bring one notification to one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its id inside.
+    pub id: DeliveryId,
+    /// Its id outside, on every attempt, log line and acknowledgment.
+    pub correlation: CorrelationId,
+    /// What is to be told.
+    pub event: EventId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Where to.
+    pub endpoint: EndpointId,
+    /// The policy it was admitted under.
+    pub policy: PolicyId,
+    /// How exactly.
+    pub guarantee: Guarantee,
+    /// Where it is.
+    pub state: State,
+    /// Why it is there.
+    pub cause: Cause,
+    /// Entries applied so far; the next one must expect this number.
+    pub version: u32,
+    /// Number of the attempt opened last, 0 before the first.
+    pub attempt: u32,
+    /// Not to be sent before.
+    pub due_at: Time,
+    /// Not to be sent from here on.
+    pub expires_at: Time,
+    /// When it was admitted.
+    pub admitted_at: Time,
+    /// When it was settled; `None` while it is not.
+    pub settled_at: Option<Time>,
+    /// Its place in an order, if it has one.
+    pub lane: Option<Lane>,
+    /// An attempt of which the receiver may have processed the request without accepting it lies
+    /// behind.
+    pub may_have_acted: bool,
+    /// HTTP status of the last answer, 0 if there was none.
+    pub last_http_status: u16,
+    /// Where its last entry stands in the journal.
+    pub last_seq: Seq,
+}
+
+impl Delivery {
+    /// It needs a human: settled other than as intended. A view, not a state.
+    #[must_use]
+    pub fn is_dead_letter(&self) -> bool {
+        match self.state {
+            State::Rejected | State::Exhausted | State::Uncertain => true,
+            State::Expired => self.guarantee != Guarantee::AtMostOnce,
+            _ => false,
+        }
+    }
+}
+
+/// What happened to a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// It exists. The first entry of every delivery.
+    Admitted(Box<Admitted>),
+    /// A send slot is reserved and the request may leave.
+    Opened {
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// The policy it runs under.
+        policy: PolicyId,
+    },
+    /// The attempt came to something.
+    Answered {
+        /// Which attempt.
+        attempt: u32,
+        /// What it came to.
+        outcome: Box<Outcome>,
+        /// What follows.
+        next: Next,
+    },
+    /// The attempt ended before a byte of it was written: it does not count.
+    NotSent {
+        /// Which attempt.
+        attempt: u32,
+        /// What was in the way.
+        cause: Cause,
+        /// When to try again.
+        due_at: Time,
+    },
+    /// It was settled without an attempt: lapsed, withdrawn, or suppressed.
+    Closed {
+        /// Expired, Cancelled, Suppressed, or Rejected for an endpoint that retired meanwhile.
+        state: State,
+        /// Why.
+        cause: Cause,
+    },
+    /// A receipt of the device arrived. Evidence; moves Accepted to Confirmed.
+    Confirmed {
+        /// What the device reported, as the channel numbers it.
+        receipt: u8,
+    },
+}
+
+/// The content of a [`Fact::Admitted`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Outer id.
+    pub correlation: CorrelationId,
+    /// What is to be told.
+    pub event: EventId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Where to.
+    pub endpoint: EndpointId,
+    /// Under which policy.
+    pub policy: PolicyId,
+    /// How exactly.
+    pub guarantee: Guarantee,
+    /// Not before.
+    pub due_at: Time,
+    /// Not after.
+    pub expires_at: Time,
+    /// Its place in an order.
+    pub lane: Option<Lane>,
+}
+
+/// What follows an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt, not before this moment.
+    Again {
+        /// When.
+        due_at: Time,
+    },
+    /// Nothing: it is settled, for this cause.
+    Settle {
+        /// How.
+        state: State,
+        /// Why: the outcome's own cause, or the budget that ran out.
+        cause: Cause,
+    },
+}
+
+/// A fact at its place in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place.
+    pub seq: Seq,
+    /// Whose fact it is.
+    pub delivery: DeliveryId,
+    /// Version of the delivery that it expects to find.
+    pub version: u32,
+    /// When it happened, on the engine's clock.
+    pub at: Time,
+    /// Place of the delivery's entry before this one, 0 for the first: the chain by which a
+    /// delivery's history is read without an index.
+    pub previous: Seq,
+    /// What happened.
+    pub fact: Fact,
+}
+
+/// Entries that become durable together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the line to the store.
+    pub ticket: Ticket,
+    /// The event, where this admits one.
+    pub event: Option<Box<Event>>,
+    /// The partitions whose deliveries it changes, with the epoch under which the writer holds each.
+    /// The store refuses the record if any of them has passed.
+    pub fences: Vec<(Partition, Epoch)>,
+    /// The entries, in order.
+    pub entries: Vec<Entry>,
+    /// The event whose key this record frees, where a policy frees keys on definite failure.
+    pub release: Option<EventId>,
+}
+
+/// An entry that does not fit the row it is for. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The row.
+    pub delivery: DeliveryId,
+    /// Where the row is.
+    pub state: Option<State>,
+    /// The version the row has.
+    pub has: u32,
+    /// The version the entry expected.
+    pub expected: u32,
+}
+
+impl std::fmt::Display for Conflict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state.map_or("absent", State::name);
+        write!(
+            f,
+            "delivery {} is {state} at version {}, the entry expected version {} or another state",
+            self.delivery, self.has, self.expected
+        )
+    }
+}
+
+impl std::error::Error for Conflict {}
+
+/// Moves a row by an entry: the only function that changes where a delivery is.
+///
+/// `None` stands for a row that does not exist yet. On a [`Conflict`] the row is as it was.
+///
+/// # Errors
+/// [`Conflict`] if the entry expects another version, or its fact does not fit the row's state.
+pub fn apply(row: &mut Option<Delivery>, entry: &Entry) -> Result<(), Conflict> {
+    match (row.as_mut(), &entry.fact) {
+        (None, Fact::Admitted(admitted)) if entry.version == 0 => {
+            *row = Some(born(entry, admitted));
+            Ok(())
+        }
+        (Some(delivery), fact) if delivery.id == entry.delivery => advance(delivery, entry, fact),
+        (row, _) => Err(conflict(row.as_deref(), entry)),
+    }
+}
+
+fn born(entry: &Entry, admitted: &Admitted) -> Delivery {
+    Delivery {
+        id: entry.delivery,
+        correlation: admitted.correlation,
+        event: admitted.event,
+        tenant: admitted.tenant,
+        endpoint: admitted.endpoint,
+        policy: admitted.policy,
+        guarantee: admitted.guarantee,
+        state: State::Scheduled,
+        cause: Cause::Waiting,
+        version: 1,
+        attempt: 0,
+        due_at: admitted.due_at,
+        expires_at: admitted.expires_at,
+        admitted_at: entry.at,
+        settled_at: None,
+        lane: admitted.lane,
+        may_have_acted: false,
+        last_http_status: 0,
+        last_seq: entry.seq,
+    }
+}
+
+/// The state table. Every arm is one permitted move; everything else is a conflict.
+fn advance(delivery: &mut Delivery, entry: &Entry, fact: &Fact) -> Result<(), Conflict> {
+    if delivery.version != entry.version {
+        return Err(conflict(Some(delivery), entry));
+    }
+    match (delivery.state, fact) {
+        (State::Scheduled, Fact::Opened { attempt, policy })
+            if *attempt == delivery.attempt + 1 && entry.at < delivery.expires_at =>
+        {
+            delivery.state = State::InFlight;
+            delivery.cause = Cause::Sending;
+            delivery.attempt = *attempt;
+            delivery.policy = *policy;
+        }
+        (
+            State::InFlight,
+            Fact::Answered {
+                attempt,
+                outcome,
+                next,
+            },
+        ) if *attempt == delivery.attempt && permitted(outcome.kind, *next) => {
+            delivery.may_have_acted |= outcome.may_have_acted;
+            delivery.last_http_status = outcome.http_status;
+            match *next {
+                Next::Again { due_at } => {
+                    delivery.state = State::Scheduled;
+                    delivery.cause = outcome.cause;
+                    delivery.due_at = due_at;
+                }
+                Next::Settle { state, cause } => settle(delivery, state, cause, entry.at),
+            }
+        }
+        (
+            State::InFlight,
+            Fact::NotSent {
+                attempt,
+                cause,
+                due_at,
+            },
+        ) if *attempt == delivery.attempt => {
+            delivery.state = State::Scheduled;
+            delivery.cause = *cause;
+            delivery.attempt = attempt - 1;
+            delivery.due_at = *due_at;
+        }
+        (State::Scheduled, Fact::Closed { state, cause })
+            if matches!(state, State::Expired | State::Cancelled | State::Suppressed) =>
+        {
+            settle(delivery, *state, *cause, entry.at);
+        }
+        (State::Accepted, Fact::Confirmed { .. }) => {
+            delivery.state = State::Confirmed;
+            delivery.cause = Cause::Confirmed;
+        }
+        // A receipt is kept as evidence in any other state that an attempt has been opened in.
+        (_, Fact::Confirmed { .. }) if delivery.attempt > 0 => {}
+        _ => return Err(conflict(Some(delivery), entry)),
+    }
+    delivery.version += 1;
+    delivery.last_seq = entry.seq;
+    Ok(())
+}
+
+fn settle(delivery: &mut Delivery, state: State, cause: Cause, at: Time) {
+    delivery.state = state;
+    delivery.cause = cause;
+    delivery.settled_at = Some(at);
+}
+
+/// Which outcome may lead where.
+fn permitted(kind: OutcomeKind, next: Next) -> bool {
+    match next {
+        Next::Again { .. } => {
+            matches!(
+                kind,
+                OutcomeKind::Retry | OutcomeKind::Throttle | OutcomeKind::Unknown
+            )
+        }
+        Next::Settle { state, .. } => match kind {
+            OutcomeKind::Accept => state == State::Accepted,
+            OutcomeKind::Reject | OutcomeKind::Gone => state == State::Rejected,
+            OutcomeKind::Retry | OutcomeKind::Throttle => {
+                matches!(state, State::Rejected | State::Exhausted | State::Expired)
+            }
+            OutcomeKind::Unknown => {
+                matches!(state, State::Uncertain | State::Exhausted | State::Expired)
+            }
+        },
+    }
+}
+
+fn conflict(row: Option<&Delivery>, entry: &Entry) -> Conflict {
+    Conflict {
+        delivery: entry.delivery,
+        state: row.map(|delivery| delivery.state),
+        has: row.map_or(0, |delivery| delivery.version),
+        expected: entry.version,
+    }
+}

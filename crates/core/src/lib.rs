@@ -1,0 +1,13 @@
+//! The decisions of Postrider. (Map to be written with the engine.)
+
+pub mod cause;
+pub mod dispatch;
+pub mod event;
+pub mod id;
+pub mod ledger;
+pub mod outcome;
+pub mod partition;
+pub mod policy;
+pub mod time;
+
+pub use bytes::Bytes;

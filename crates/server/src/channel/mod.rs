@@ -1,0 +1,2 @@
+//! Channels: how a dispatch becomes a request, and what an answer means. Pure: time and entropy are
+//! arguments.

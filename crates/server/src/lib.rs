@@ -1,0 +1,14 @@
+//! Postrider: a self-hosted delivery engine.
+
+pub mod channel;
+pub mod cli;
+pub mod config;
+pub mod fake;
+pub mod http;
+pub mod observe;
+pub mod registry;
+pub mod run;
+pub mod stamp;
+pub mod store;
+pub mod transport;
+pub mod vault;

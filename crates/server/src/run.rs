@@ -1,0 +1,1 @@
+//! The driver: turns the world into inputs and effects into I/O.
