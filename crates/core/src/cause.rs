@@ -70,62 +70,153 @@ macro_rules! causes {
 
 causes! {
     // Waiting and under way.
-    1 Waiting "SCHEDULED" "It is waiting for its turn." "Nothing: it goes out when it is due.";
-    2 Sending "IN_FLIGHT" "A request is under way and its answer has not come yet." "Nothing: the answer or the time limit settles it.";
-    3 Deferred "DEFERRED" "It was put back before a byte was written, and goes out shortly." "Nothing: no attempt was spent.";
+    1 Waiting "SCHEDULED"
+        "It is waiting for its turn."
+        "Nothing: it goes out when it is due.";
+    2 Sending "IN_FLIGHT"
+        "A request is under way and its answer has not come yet."
+        "Nothing: the answer or the time limit settles it.";
+    3 Deferred "DEFERRED"
+        "It was put back before a byte was written, and goes out shortly."
+        "Nothing: no attempt was spent.";
 
     // Accepted.
-    10 Accepted "PENDING_DELIVERY" "The receiving side took it over; whether a person saw it is not known." "Nothing, unless a receipt was expected.";
-    11 Confirmed "CONFIRMED" "The device reported that it was displayed, clicked or dismissed." "Nothing.";
+    10 Accepted "PENDING_DELIVERY"
+        "The receiving side took it over; whether a person saw it is not known."
+        "Nothing, unless a receipt was expected.";
+    11 Confirmed "CONFIRMED"
+        "The device reported that it was displayed, clicked or dismissed."
+        "Nothing.";
 
     // Answered with a refusal.
-    20 BadRequest "BAD_REQUEST" "The receiver says the request is malformed (400)." "The application: correct what it submits; then replay.";
-    21 AuthFailure "AUTH_FAILURE" "The receiver refused our credentials (401 or 403)." "The operator: check the endpoint's secret or certificate; then replay.";
-    22 NotFound "NOT_FOUND" "The receiver does not know this address (404)." "The endpoint's owner: correct the URL; then replay.";
-    23 Gone "GONE" "The receiver says this address is gone for good (410); the endpoint was retired." "The endpoint's owner: register a new address.";
-    24 PayloadTooLarge "PAYLOAD_TOO_LARGE" "The receiver says the payload is too large (413)." "The application: send less, or a link to it.";
-    25 ClientError "CLIENT_ERROR" "The receiver refused the request with another 4xx answer." "The endpoint's owner: read the kept answer; then replay.";
-    26 Redirected "REDIRECTED" "The receiver answered with a redirect; redirects are never followed." "The endpoint's owner: register the final URL.";
-    27 Unresolved "UNRESOLVED" "The receiver answered with a status outside of what HTTP defines." "The endpoint's owner: read the kept answer.";
+    20 BadRequest "BAD_REQUEST"
+        "The receiver says the request is malformed (400)."
+        "The application: correct what it submits; then replay.";
+    21 AuthFailure "AUTH_FAILURE"
+        "The receiver refused our credentials (401 or 403)."
+        "The operator: check the endpoint's secret or certificate; then replay.";
+    22 NotFound "NOT_FOUND"
+        "The receiver does not know this address (404)."
+        "The endpoint's owner: correct the URL; then replay.";
+    23 Gone "GONE"
+        "The receiver says this address is gone for good (410); the endpoint was retired."
+        "The endpoint's owner: register a new address.";
+    24 PayloadTooLarge "PAYLOAD_TOO_LARGE"
+        "The receiver says the payload is too large (413)."
+        "The application: send less, or a link to it.";
+    25 ClientError "CLIENT_ERROR"
+        "The receiver refused the request with another 4xx answer."
+        "The endpoint's owner: read the kept answer; then replay.";
+    26 Redirected "REDIRECTED"
+        "The receiver answered with a redirect; redirects are never followed."
+        "The endpoint's owner: register the final URL.";
+    27 Unresolved "UNRESOLVED"
+        "The receiver answered with a status outside of what HTTP defines."
+        "The endpoint's owner: read the kept answer.";
 
     // Answered with a plea to wait.
-    30 RateLimited "RATE_LIMITED" "The receiver asked us to slow down (429)." "Nothing: it is tried again at the time the receiver named.";
-    31 RetryAfterCapped "RETRY_AFTER_CAPPED" "The receiver named a waiting time beyond the cap; one probe goes at the cap, the others wait." "The operator: this is recorded as an incident of that receiver.";
-    32 RequestTimeout "REQUEST_TIMEOUT" "The receiver says it waited too long for our request (408); it may have acted on it." "Nothing: it is tried again where the guarantee allows.";
-    33 TooEarly "TOO_EARLY" "The receiver asked for the request to be repeated later (425)." "Nothing: it is tried again.";
+    30 RateLimited "RATE_LIMITED"
+        "The receiver asked us to slow down (429)."
+        "Nothing: it is tried again at the time the receiver named.";
+    31 RetryAfterCapped "RETRY_AFTER_CAPPED"
+        "The receiver named a waiting time beyond the cap; one probe goes at the cap, the others \
+         wait."
+        "The operator: this is recorded as an incident of that receiver.";
+    32 RequestTimeout "REQUEST_TIMEOUT"
+        "The receiver says it waited too long for our request (408); it may have acted on it."
+        "Nothing: it is tried again where the guarantee allows.";
+    33 TooEarly "TOO_EARLY"
+        "The receiver asked for the request to be repeated later (425)."
+        "Nothing: it is tried again.";
 
     // Failed on the far side, or on the way.
-    40 ServiceDegraded "SERVICE_DEGRADED" "The receiver failed while handling it (5xx); it may have acted on it." "The endpoint's owner: see the kept answer.";
-    41 ConnectRefused "CONNECT_REFUSED" "No connection could be made: refused." "The endpoint's owner: is the service up and the port right?";
-    42 ConnectTimeout "CONNECT_TIMEOUT" "No connection could be made within the time limit." "The endpoint's owner: is a firewall dropping our packets?";
-    43 DnsFailure "DNS_FAILURE" "The host name could not be resolved." "The endpoint's owner: check the name.";
-    44 TlsFailure "TLS_FAILURE" "The TLS handshake failed before a byte of the request was written." "The endpoint's owner: check certificate, name and expiry.";
-    45 ConnectionLost "CONNECTION_LOST" "The connection broke after the request had begun; whether it was processed is unknown." "Nothing: an attempt that may have acted is recorded as such.";
-    46 ResponseTimeout "RESPONSE_TIMEOUT" "No answer came within the time limit; whether it was processed is unknown." "The endpoint's owner: answer first, work later.";
-    47 ResponseInvalid "RESPONSE_INVALID" "The answer was not HTTP, or went over the limits for its head; whether it was processed is unknown." "The endpoint's owner: check what answers on that port.";
-    48 ForbiddenAddress "FORBIDDEN_ADDRESS" "The host resolves to an address that deliveries may not reach." "The operator: allow that network, if it is meant.";
-    49 ConnectFailed "CONNECT_FAILED" "No connection could be made: the network reported an error." "The operator: check routes and the network's state.";
-    50 Crashed "CRASHED" "The engine stopped while the answer was outstanding; whether it was processed is unknown." "Nothing: it is repeated where the guarantee allows.";
-    51 Unprocessed "UNPROCESSED" "The receiver's connection said that this request was not processed." "Nothing: it is sent again and no attempt was spent.";
-    52 PayloadUnreadable "PAYLOAD_UNREADABLE" "The stored payload could not be read back." "The operator: run `postrider doctor` on the data directory.";
+    40 ServiceDegraded "SERVICE_DEGRADED"
+        "The receiver failed while handling it (5xx); it may have acted on it."
+        "The endpoint's owner: see the kept answer.";
+    41 ConnectRefused "CONNECT_REFUSED"
+        "No connection could be made: refused."
+        "The endpoint's owner: is the service up and the port right?";
+    42 ConnectTimeout "CONNECT_TIMEOUT"
+        "No connection could be made within the time limit."
+        "The endpoint's owner: is a firewall dropping our packets?";
+    43 DnsFailure "DNS_FAILURE"
+        "The host name could not be resolved."
+        "The endpoint's owner: check the name.";
+    44 TlsFailure "TLS_FAILURE"
+        "The TLS handshake failed before a byte of the request was written."
+        "The endpoint's owner: check certificate, name and expiry.";
+    45 ConnectionLost "CONNECTION_LOST"
+        "The connection broke after the request had begun; whether it was processed is unknown."
+        "Nothing: an attempt that may have acted is recorded as such.";
+    46 ResponseTimeout "RESPONSE_TIMEOUT"
+        "No answer came within the time limit; whether it was processed is unknown."
+        "The endpoint's owner: answer first, work later.";
+    47 ResponseInvalid "RESPONSE_INVALID"
+        "The answer was not HTTP, or went over the limits for its head; whether it was processed \
+         is unknown."
+        "The endpoint's owner: check what answers on that port.";
+    48 ForbiddenAddress "FORBIDDEN_ADDRESS"
+        "The host resolves to an address that deliveries may not reach."
+        "The operator: allow that network, if it is meant.";
+    49 ConnectFailed "CONNECT_FAILED"
+        "No connection could be made: the network reported an error."
+        "The operator: check routes and the network's state.";
+    50 Crashed "CRASHED"
+        "The engine stopped while the answer was outstanding; whether it was processed is unknown."
+        "Nothing: it is repeated where the guarantee allows.";
+    51 Unprocessed "UNPROCESSED"
+        "The receiver's connection said that this request was not processed."
+        "Nothing: it is sent again and no attempt was spent.";
+    52 PayloadUnreadable "PAYLOAD_UNREADABLE"
+        "The stored payload could not be read back."
+        "The operator: run `postrider doctor` on the data directory.";
 
     // Settled without another answer.
-    60 AttemptsSpent "ATTEMPTS_SPENT" "Every attempt that the policy allows was made." "The endpoint's owner: mend the receiver; then replay.";
-    61 Expired "EXPIRED" "Its time to live ran out before it could be sent." "Nothing: it was not worth sending any more.";
-    62 ExpiredBreaker "EXPIRED_BREAKER_OPEN" "Its time to live ran out while the endpoint's circuit breaker was open." "The endpoint's owner: the receiver failed for too long.";
-    63 ExpiredLimiter "EXPIRED_LIMITED" "Its time to live ran out while it waited for the endpoint's rate limit." "The operator: raise the limit, or send less.";
-    64 ExpiredPaused "EXPIRED_PAUSED" "Its time to live ran out while the endpoint was paused." "The operator: see who paused it and why.";
-    65 ExpiredOrder "EXPIRED_ORDER" "Its time to live ran out while an earlier one with the same ordering key was unsettled." "The endpoint's owner: the one in front was held up.";
-    66 ExpiredRetry "EXPIRED_RETRY" "The next attempt would have come after its time to live." "The endpoint's owner: the receiver failed until it lapsed.";
-    67 Cancelled "CANCELLED" "The application withdrew it." "Nothing.";
-    68 OrderSkipped "ORDER_SKIPPED" "Its first try was not accepted, and the policy lets later ones with the same ordering key pass rather than wait." "The endpoint's owner: replay it out of order if it still matters.";
-    69 UnknownOutcome "UNKNOWN_OUTCOME" "The one permitted request was begun and no answer is known; it is not repeated." "A person: ask the receiver whether it arrived.";
+    60 AttemptsSpent "ATTEMPTS_SPENT"
+        "Every attempt that the policy allows was made."
+        "The endpoint's owner: mend the receiver; then replay.";
+    61 Expired "EXPIRED"
+        "Its time to live ran out before it could be sent."
+        "Nothing: it was not worth sending any more.";
+    62 ExpiredBreaker "EXPIRED_BREAKER_OPEN"
+        "Its time to live ran out while the endpoint's circuit breaker was open."
+        "The endpoint's owner: the receiver failed for too long.";
+    63 ExpiredLimiter "EXPIRED_LIMITED"
+        "Its time to live ran out while it waited for the endpoint's rate limit."
+        "The operator: raise the limit, or send less.";
+    64 ExpiredPaused "EXPIRED_PAUSED"
+        "Its time to live ran out while the endpoint was paused."
+        "The operator: see who paused it and why.";
+    65 ExpiredOrder "EXPIRED_ORDER"
+        "Its time to live ran out while an earlier one with the same ordering key was unsettled."
+        "The endpoint's owner: the one in front was held up.";
+    66 ExpiredRetry "EXPIRED_RETRY"
+        "The next attempt would have come after its time to live."
+        "The endpoint's owner: the receiver failed until it lapsed.";
+    67 Cancelled "CANCELLED"
+        "The application withdrew it."
+        "Nothing.";
+    68 OrderSkipped "ORDER_SKIPPED"
+        "Its first try was not accepted, and the policy lets later ones with the same ordering \
+         key pass rather than wait."
+        "The endpoint's owner: replay it out of order if it still matters.";
+    69 UnknownOutcome "UNKNOWN_OUTCOME"
+        "The one permitted request was begun and no answer is known; it is not repeated."
+        "A person: ask the receiver whether it arrived.";
 
     // Never begun.
-    80 EndpointPaused "SUPPRESSED_PAUSED" "The endpoint was paused by choice and its policy does not hold deliveries." "The operator: resume it.";
-    81 EndpointRetired "SUPPRESSED_RETIRED" "The endpoint was retired before this was sent." "The endpoint's owner: register a new address.";
-    82 NoEndpoint "SUPPRESSED_NO_ENDPOINT" "The recipient has no endpoint, and nothing subscribes to this event type." "The application: register an endpoint.";
-    83 EndpointDeleted "SUPPRESSED_DELETED" "The endpoint was deleted before this was sent." "Nothing.";
+    80 EndpointPaused "SUPPRESSED_PAUSED"
+        "The endpoint was paused by choice and its policy does not hold deliveries."
+        "The operator: resume it.";
+    81 EndpointRetired "SUPPRESSED_RETIRED"
+        "The endpoint was retired before this was sent."
+        "The endpoint's owner: register a new address.";
+    82 NoEndpoint "SUPPRESSED_NO_ENDPOINT"
+        "The recipient has no endpoint, and nothing subscribes to this event type."
+        "The application: register an endpoint.";
+    83 EndpointDeleted "SUPPRESSED_DELETED"
+        "The endpoint was deleted before this was sent."
+        "Nothing.";
 }
 
 impl std::fmt::Display for Cause {

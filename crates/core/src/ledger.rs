@@ -268,8 +268,8 @@ pub struct Record {
     pub ticket: Ticket,
     /// The event, where this admits one.
     pub event: Option<Box<Event>>,
-    /// The partitions whose deliveries it changes, with the epoch under which the writer holds each.
-    /// The store refuses the record if any of them has passed.
+    /// The partitions whose deliveries it changes, each with the epoch under which the writer holds
+    /// it. The store refuses the record if any of them has passed.
     pub fences: Vec<(Partition, Epoch)>,
     /// The entries, in order.
     pub entries: Vec<Entry>,

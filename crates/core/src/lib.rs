@@ -1,5 +1,7 @@
 //! The decisions of Postrider. (Map to be written with the engine.)
 
+#![warn(clippy::iter_over_hash_type)]
+
 pub mod cause;
 pub mod dispatch;
 pub mod event;
