@@ -1,0 +1,64 @@
+//! Pages that are made from the code are current. `UPDATE_DOCS=1 cargo test -p postrider --test
+//! tidy_docs` writes them again.
+//!
+//! Absent here: prose. What a program cannot know is written by hand in the other pages.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use postrider_core::cause::Cause;
+
+/// Headings of the page of causes: the first number of each group of the table.
+const CAUSE_GROUPS: [(u8, &str); 7] = [
+    (1, "Waiting and under way"),
+    (10, "Accepted"),
+    (20, "Answered with a refusal"),
+    (30, "Answered with a plea to wait"),
+    (40, "Failed on the far side, or on the way"),
+    (60, "Settled without another answer"),
+    (80, "Never begun"),
+];
+
+#[test]
+fn the_page_of_causes_is_current() {
+    let mut page = String::from(
+        "# Causes\n\n\
+         Every delivery has exactly one cause at any moment: why it is where it is. This is the\n\
+         closed list; there is no cause \"other\". The code is what the API, the log and\n\
+         `postrider why` speak. Codes and numbers are never changed or reused.\n\n\
+         This page is made from the table in `crates/core/src/cause.rs`.\n",
+    );
+    for &cause in Cause::ALL {
+        let group = CAUSE_GROUPS
+            .iter()
+            .find(|(first, _)| *first == cause.number());
+        if let Some((_, heading)) = group {
+            write!(page, "\n## {heading}\n").expect("a string takes all");
+        }
+        let (text, advice) = (cause.text(), cause.advice());
+        let number = cause.number();
+        write!(
+            page,
+            "\n### {cause}\n\n{text}  \n*Who acts:* {advice}  \n*Number:* {number}\n"
+        )
+        .expect("a string takes all");
+    }
+    current("docs/causes.md", &page);
+}
+
+/// The page at `path` reads `text`; or is made to, when the environment asks for it.
+fn current(path: &str, text: &str) {
+    let full = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::create_dir_all(full.parent().expect("a page is in a directory"))
+            .and_then(|()| std::fs::write(&full, text))
+            .expect("the page is written");
+    }
+    let found = std::fs::read_to_string(&full).unwrap_or_default();
+    assert!(
+        found == text,
+        "{path} is not what the code says: run `UPDATE_DOCS=1 cargo test --test tidy_docs`"
+    );
+}
