@@ -1,0 +1,115 @@
+//! The seam between HTTP and the engine: one complete command in, one answer out.
+//!
+//! A handler resolves everything that a request names, builds its submissions and hands them over
+//! in one call. Whatever happens to the connection afterwards changes nothing: the command is
+//! whole, and its answer comes after the commit or not at all.
+//!
+//! Absent here: who implements it. `run` does, over the engine thread; tests do, over a vector.
+
+use postrider_core::event::{Seen, Submission};
+use postrider_core::id::{CorrelationId, DeliveryId, EventId};
+use postrider_core::ledger::State;
+use postrider_core::time::Time;
+use tokio::sync::oneshot;
+
+/// The engine, as the HTTP layer sees it.
+pub trait Intake: Send + Sync {
+    /// Hands submissions over, all in one go, and answers with one [`Reply`] for each, in order,
+    /// once what they say is durable. Never blocks: when there is no room, each is answered with
+    /// [`Refusal::Overloaded`] at once.
+    ///
+    /// The submissions come with `known: None`, with `lane: None` in every target, and with the
+    /// event's `id`, `admitted_at`, `first_delivery` and `deliveries` unset: whoever implements
+    /// this looks up what the store remembers.
+    ///
+    /// A receiver whose sender was dropped means that the engine is gone and nothing is known.
+    fn submit(&self, submissions: Vec<Submission>) -> oneshot::Receiver<Vec<Reply>>;
+
+    /// Withdraws a delivery that has not been begun.
+    fn cancel(&self, delivery: DeliveryId) -> oneshot::Receiver<Withdrawal>;
+
+    /// How much is waiting. Cheap: asked on every request.
+    fn load(&self) -> Load;
+
+    /// The engine's clock.
+    fn now(&self) -> Time;
+}
+
+/// Finds the inner ids that the outer ones were made from, without looking anything up. The answer
+/// is only a candidate: the row that it names carries the whole outer id, which is compared.
+pub trait Locate: Send + Sync {
+    /// The delivery that `correlation` would belong to.
+    fn delivery(&self, correlation: CorrelationId) -> DeliveryId;
+
+    /// The event that `uuid` would belong to.
+    fn event(&self, uuid: u128) -> EventId;
+}
+
+/// What became of one submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is durable.
+    Admitted {
+        /// The event it became.
+        event: EventId,
+        /// That event's outer id.
+        uuid: u128,
+        /// Its first delivery; the others follow without a gap.
+        first_delivery: DeliveryId,
+        /// The outer ids of its deliveries, in the order of the submission's targets. A submission
+        /// without targets has one, which says why nothing was sent.
+        correlations: Vec<CorrelationId>,
+    },
+    /// The same was submitted before, inside the window of its key. Nothing was done.
+    Duplicate(Seen),
+    /// The same key was submitted before with other content. Nothing was done.
+    Conflict(Seen),
+    /// Nothing was done.
+    Refused(Refusal),
+}
+
+/// Why nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too much is waiting already.
+    Overloaded {
+        /// When to ask again, from now.
+        retry_after_ms: u64,
+    },
+    /// The disk is full.
+    StorageFull,
+    /// The process is about to end.
+    Draining,
+}
+
+/// What became of a wish to withdraw a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// It is withdrawn, durably.
+    Cancelled,
+    /// A request is under way: what comes of it is recorded.
+    InFlight,
+    /// It had been settled before.
+    Settled(State),
+    /// There is no such delivery.
+    Absent,
+    /// It could not be recorded.
+    Refused(Refusal),
+}
+
+/// How much is waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Everything that was unsettled at the start is back in the window.
+    pub recovered: bool,
+    /// The store has no room.
+    pub storage_full: bool,
+    /// Submissions on their way to the engine or to the disk.
+    pub waiting: u64,
+    /// How many may wait; from here on they are refused.
+    pub waiting_max: u64,
+    /// Unsettled deliveries in the window.
+    pub window: u64,
+    /// How many fit; from here on submissions are refused.
+    pub window_max: u64,
+}
