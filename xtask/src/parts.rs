@@ -1,0 +1,137 @@
+//! The parts of the suite, as data, in the order in which they run.
+//!
+//! Absent here: how a part is run and counted; see [`crate::test`].
+
+use crate::needs::Need;
+
+/// One part of the suite.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// What `--only` calls it.
+    pub name: &'static str,
+    /// What holds when it passes.
+    pub about: &'static str,
+    /// What it runs.
+    pub work: Work,
+    /// What it cannot do without.
+    pub needs: &'static [Need],
+}
+
+/// What a part runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// Cargo with these arguments: one check that holds or does not.
+    Cargo(&'static [&'static str]),
+    /// A Cargo subcommand that is not part of Rust: left out where it is not installed.
+    Tool(&'static [&'static str]),
+    /// Tests: the targets that these arguments choose, counted one by one.
+    Tests(&'static [&'static str]),
+    /// Examples in the documentation, counted one by one.
+    Examples,
+}
+
+/// The suite.
+pub const PARTS: &[Part] = &[
+    Part {
+        name: "fmt",
+        about: "every file is formatted",
+        work: Work::Cargo(&["fmt", "--all", "--check"]),
+        needs: &[],
+    },
+    Part {
+        name: "clippy",
+        about: "no lint complains, the bans of clippy.toml included",
+        work: Work::Cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+        needs: &[],
+    },
+    Part {
+        name: "deny",
+        about: "advisories, licences and sources of the dependencies",
+        work: Work::Tool(&["deny", "check"]),
+        needs: &[],
+    },
+    Part {
+        name: "build",
+        about: "everything compiles, tests and benches too",
+        work: Work::Cargo(&["build", "--workspace", "--all-targets"]),
+        needs: &[],
+    },
+    Part {
+        name: "unit",
+        about: "the tests inside the modules",
+        work: Work::Tests(&["--workspace", "--lib", "--bins"]),
+        needs: &[],
+    },
+    Part {
+        name: "tidy",
+        about: "the rules of the repository, and pages made from code",
+        work: Work::Tests(&["--package", "postrider", "--test", "tidy*"]),
+        needs: &[],
+    },
+    Part {
+        name: "doc",
+        about: "the examples in the documentation",
+        work: Work::Examples,
+        needs: &[],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a pattern of Cargo (`tidy*`) names a target.
+    fn names(pattern: &str, target: &str) -> bool {
+        match pattern.strip_suffix('*') {
+            Some(start) => target.starts_with(start),
+            None => target == pattern,
+        }
+    }
+
+    #[test]
+    fn every_integration_test_is_in_one_part() {
+        for package in ["core", "server"] {
+            let directory = crate::root().join("crates").join(package).join("tests");
+            for file in std::fs::read_dir(directory).into_iter().flatten() {
+                let path = file.expect("a directory lists its files").path();
+                if path.extension().is_none_or(|extension| extension != "rs") {
+                    continue;
+                }
+                let target = path
+                    .file_stem()
+                    .and_then(|stem| stem.to_str())
+                    .expect("UTF-8");
+                let parts: Vec<&str> = PARTS
+                    .iter()
+                    .filter(|part| match part.work {
+                        Work::Tests(arguments) => arguments
+                            .windows(2)
+                            .any(|pair| pair[0] == "--test" && names(pair[1], target)),
+                        _ => false,
+                    })
+                    .map(|part| part.name)
+                    .collect();
+                assert_eq!(
+                    parts.len(),
+                    1,
+                    "{} is in {parts:?}: see PARTS",
+                    path.display()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_parts_are_unique() {
+        for (at, part) in PARTS.iter().enumerate() {
+            assert!(PARTS[..at].iter().all(|other| other.name != part.name));
+        }
+    }
+}
