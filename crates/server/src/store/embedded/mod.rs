@@ -1,1 +1,3 @@
 //! The embedded store: SQLite used as a log.
+
+pub mod keys;
