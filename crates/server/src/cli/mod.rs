@@ -1,1 +1,59 @@
-//! `cli`.
+//! The command line: one verb, one file.
+//!
+//! Data goes to stdout, everything else to stderr. The exit code is 0 for done, 1 when the answer
+//! is no, 2 when usage or configuration is wrong. What goes wrong is printed as a chain of causes,
+//! a blank line, and a hint.
+//!
+//! Absent here: any work. Verbs that act on a running engine go through its HTTP API, like every
+//! other caller; verbs that act on a data directory go through the store.
+
+pub mod client;
+mod completions;
+pub mod failure;
+pub mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Outcome;
+
+/// Data directory where none is named: beside whoever starts the engine.
+pub const DATA_DIRECTORY: &str = "postrider-data";
+
+/// Self-hosted delivery engine: signed webhooks that can be proved
+#[derive(Parser)]
+#[command(
+    name = "postrider",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(after_help = "Exit codes: 0 done, 1 the answer is no, 2 usage or configuration.")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Runs what the process was started for.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Only the first one counts, and there is no other: an error cannot matter.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(verb: Verb) -> Outcome {
+    match verb {
+        Verb::Completions(args) => completions::run(&args),
+    }
+}
