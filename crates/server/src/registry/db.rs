@@ -17,13 +17,14 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::RegistryError;
 use super::directory::Directory;
 use super::keys::{ApiKey, KeyPace, KeyRing, Role};
 use super::model::{Endpoint, EndpointState, Secret, TlsProfile, TlsVersion};
 use super::policies::Policies;
 use super::policy_body::{GuaranteeWord, PolicyBody, RateBody};
 use super::tenants::{Tenant, Tenants};
-use super::{RegistryError, Sealer};
+use crate::vault::Cipher;
 
 /// "PRct": what makes a SQLite file ours.
 const APPLICATION_ID: i32 = 0x5052_6374;
@@ -235,7 +236,7 @@ impl Db {
     pub(super) fn insert_endpoints(
         &mut self,
         endpoints: &mut [Endpoint],
-        sealer: &dyn Sealer,
+        cipher: &Cipher,
     ) -> Result<(), RegistryError> {
         let all = self.connection.transaction()?;
         for endpoint in endpoints.iter_mut() {
@@ -251,7 +252,7 @@ impl Db {
                 endpoint.created_at.0,
                 endpoint.updated_at.0,
                 json(&OpenPart::of(endpoint))?,
-                seal(endpoint, sealer)?,
+                seal(endpoint, cipher)?,
             ])?;
             endpoint.id = EndpointId(all.last_insert_rowid().cast_unsigned());
         }
@@ -262,7 +263,7 @@ impl Db {
     pub(super) fn update_endpoint(
         &mut self,
         endpoint: &Endpoint,
-        sealer: &dyn Sealer,
+        cipher: &Cipher,
     ) -> Result<(), RegistryError> {
         self.connection
             .prepare_cached(
@@ -274,15 +275,12 @@ impl Db {
                 endpoint.revision.cast_signed(),
                 endpoint.updated_at.0,
                 json(&OpenPart::of(endpoint))?,
-                seal(endpoint, sealer)?,
+                seal(endpoint, cipher)?,
             ])?;
         Ok(())
     }
 
-    pub(super) fn load_endpoints(
-        &mut self,
-        sealer: &dyn Sealer,
-    ) -> Result<Directory, RegistryError> {
+    pub(super) fn load_endpoints(&mut self, cipher: &Cipher) -> Result<Directory, RegistryError> {
         let mut directory = Directory::default();
         let mut rows = self.connection.prepare(
             "SELECT id, uuid, tenant, revision, created_at, updated_at, open, sealed
@@ -290,7 +288,7 @@ impl Db {
         )?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
-            directory.put(Arc::new(read_endpoint(row, sealer)?));
+            directory.put(Arc::new(read_endpoint(row, cipher)?));
         }
         Ok(directory)
     }
@@ -361,7 +359,7 @@ impl OpenPart {
     }
 }
 
-fn seal(endpoint: &Endpoint, sealer: &dyn Sealer) -> Result<Vec<u8>, RegistryError> {
+fn seal(endpoint: &Endpoint, cipher: &Cipher) -> Result<Vec<u8>, RegistryError> {
     let expose = |secret: &Secret| {
         let ends = secret.expires_at.map(|at| at.0);
         (
@@ -381,7 +379,7 @@ fn seal(endpoint: &Endpoint, sealer: &dyn Sealer) -> Result<Vec<u8>, RegistryErr
             .map(|pem| pem.expose_secret().to_owned()),
     };
     let plain = zeroize::Zeroizing::new(json(&part)?.into_bytes());
-    Ok(sealer.seal(&context(endpoint.uuid), &plain))
+    Ok(cipher.seal(&context(endpoint.uuid), &plain))
 }
 
 /// Binds what is sealed to its row, so that rows cannot be swapped.
@@ -389,19 +387,19 @@ fn context(uuid: Uuid) -> Vec<u8> {
     [&b"endpoint/v1/"[..], uuid.as_bytes()].concat()
 }
 
-fn read_endpoint(row: &Row<'_>, sealer: &dyn Sealer) -> Result<Endpoint, RegistryError> {
+fn read_endpoint(row: &Row<'_>, cipher: &Cipher) -> Result<Endpoint, RegistryError> {
     let id: i64 = row.get(0)?;
     let damaged = |what: &str| RegistryError::Unreadable(format!("endpoint {id}: {what}"));
     let uuid = Uuid::from_bytes(row.get(1)?);
     let open: OpenPart = serde_json::from_str(row.get_ref(6)?.as_str().unwrap_or_default())
         .map_err(|_| damaged("its settings are damaged"))?;
-    let plain = sealer
+    let plain = cipher
         .open(
             &context(uuid),
             row.get_ref(7)?.as_blob().unwrap_or_default(),
         )
         .map(zeroize::Zeroizing::new)
-        .ok_or_else(|| damaged("the master key does not open it"))?;
+        .map_err(|_| damaged("the master key does not open it"))?;
     let sealed: SealedPart =
         serde_json::from_slice(&plain).map_err(|_| damaged("its secrets are damaged"))?;
     let secret = |(value, created_at, expires_at): (String, i64, Option<i64>)| Secret {

@@ -102,7 +102,7 @@ impl Registry {
             check(endpoint)?;
         }
         let mut db = self.db.lock();
-        db.insert_endpoints(&mut endpoints, &*self.sealer)?;
+        db.insert_endpoints(&mut endpoints, &self.cipher)?;
         let made: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
         let mut directory = self.directory.write();
         made.iter()
@@ -282,7 +282,7 @@ impl Registry {
         endpoint: Endpoint,
         change: Change,
     ) -> Result<Arc<Endpoint>, RegistryError> {
-        db.update_endpoint(&endpoint, &*self.sealer)?;
+        db.update_endpoint(&endpoint, &self.cipher)?;
         let endpoint = Arc::new(endpoint);
         self.directory.write().put(Arc::clone(&endpoint));
         self.announce(|gatekeeper| gatekeeper.endpoint_changed(&endpoint, change));
@@ -375,7 +375,7 @@ fn check(endpoint: &Endpoint) -> Result<(), Invalid> {
 mod tests {
     use super::*;
     use crate::registry::KEY_PACE;
-    use crate::registry::testing::Glass;
+    use crate::vault::Vault;
     use parking_lot::Mutex;
     use postrider_core::policy::Policy;
     use secrecy::ExposeSecret;
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_back_and_nothing_secret_lies_in_the_clear() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::open(dir.path(), Arc::new(Glass), KEY_PACE).unwrap();
+        let registry = Registry::open(dir.path(), &Vault::of(&[7; 32]), KEY_PACE).unwrap();
         let tenant = registry.create_tenant("acme", Time(1)).unwrap().id;
         let made = registry
             .create_endpoint(
@@ -430,7 +430,7 @@ mod tests {
         let paused = registry.pause(made.id, "too slow", Time(6)).unwrap();
         drop(registry);
 
-        let registry = Registry::open(dir.path(), Arc::new(Glass), KEY_PACE).unwrap();
+        let registry = Registry::open(dir.path(), &Vault::of(&[7; 32]), KEY_PACE).unwrap();
         let read = registry.endpoint_by_uuid(made.uuid).unwrap();
         assert_eq!(format!("{read:?}"), format!("{paused:?}"));
         assert_eq!(
@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn changes_are_announced_in_order_and_retirement_is_for_good() {
-        let registry = Registry::in_memory(Arc::new(Glass)).unwrap();
+        let registry = Registry::in_memory(&Vault::of(&[7; 32])).unwrap();
         let notes = Arc::new(Notes::default());
         registry.announce_to(notes.clone());
         let tenant = registry.create_tenant("acme", Time(1)).unwrap().id;
@@ -502,7 +502,7 @@ mod tests {
 
     #[test]
     fn two_secrets_sign_while_they_rotate_and_never_three() {
-        let registry = Registry::in_memory(Arc::new(Glass)).unwrap();
+        let registry = Registry::in_memory(&Vault::of(&[7; 32])).unwrap();
         let tenant = registry.create_tenant("acme", Time(1)).unwrap().id;
         let id = registry
             .create_endpoint(tenant, draft("https://a.test/"), Time(1))
@@ -532,7 +532,7 @@ mod tests {
 
     #[test]
     fn a_refused_change_leaves_the_endpoint_as_it_was() {
-        let registry = Registry::in_memory(Arc::new(Glass)).unwrap();
+        let registry = Registry::in_memory(&Vault::of(&[7; 32])).unwrap();
         let tenant = registry.create_tenant("acme", Time(1)).unwrap().id;
         let made = registry
             .create_endpoint(tenant, draft("https://a.test/"), Time(1))

@@ -392,7 +392,7 @@ pub fn prefix_of(text: &KeyText) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::testing::Glass;
+    use crate::vault::Vault;
 
     fn draft(role: Role, tenant: Option<u32>) -> KeyDraft {
         KeyDraft {
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_key_is_taken_until_it_expires_or_is_revoked() {
-        let registry = Registry::in_memory(Arc::new(Glass)).unwrap();
+        let registry = Registry::in_memory(&Vault::of(&[7; 32])).unwrap();
         let tenant = registry.create_tenant("acme", Time(1)).unwrap().id.0;
         let (key, text) = registry
             .create_key(draft(Role::Writer, Some(tenant)), Time(1))
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn no_other_spelling_opens_the_door() {
-        let registry = Registry::in_memory(Arc::new(Glass)).unwrap();
+        let registry = Registry::in_memory(&Vault::of(&[7; 32])).unwrap();
         let (key, text) = registry
             .create_key(draft(Role::Operator, None), Time(1))
             .unwrap();
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn the_role_has_to_fit_the_scope() {
-        let registry = Registry::in_memory(Arc::new(Glass)).unwrap();
+        let registry = Registry::in_memory(&Vault::of(&[7; 32])).unwrap();
         let tenant = registry.create_tenant("acme", Time(1)).unwrap().id.0;
         for (role, scope, fits) in [
             (Role::Operator, None, true),

@@ -27,6 +27,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use postrider_core::policy::Policy;
 
+use crate::vault::{Cipher, Key, Vault, VaultError};
 use db::Db;
 pub use directory::Directory;
 pub use endpoints::EndpointDraft;
@@ -37,18 +38,6 @@ pub use tenants::Tenant;
 
 /// File in the data directory.
 pub const CONTROL_FILE: &str = "control.db";
-
-/// Encrypts what may not lie on a disk in the clear, and keys hashes.
-pub trait Sealer: Send + Sync {
-    /// `plain` under the master key, bound to `context`: it opens with the same context only.
-    fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8>;
-
-    /// What was sealed, or `None` if the key or the context is another one, or a bit has changed.
-    fn open(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>>;
-
-    /// A key for one purpose, derived from the master key. The same purpose gives the same key.
-    fn derive(&self, purpose: &str) -> [u8; 32];
-}
 
 /// Who has to know that an endpoint or a policy changed. Called on the thread that made the change,
 /// after it is durable, one call at a time: do not change the registry from inside of it.
@@ -78,8 +67,8 @@ pub struct Registry {
     /// The file. Held for the length of a change, so that the disk, the memory and the
     /// announcements see changes in the same order.
     db: Mutex<Db>,
-    sealer: Arc<dyn Sealer>,
-    pepper: [u8; 32],
+    cipher: Cipher,
+    pepper: Key,
     pace: KeyPace,
     directory: RwLock<Directory>,
     keys: RwLock<keys::KeyRing>,
@@ -96,33 +85,30 @@ impl Registry {
     /// [`RegistryError::Storage`] if the file cannot be opened, is not ours or was written by a
     /// newer version; [`RegistryError::Unreadable`] if what is in it cannot be read back, which is
     /// what a wrong master key looks like.
-    pub fn open(
-        dir: &Path,
-        sealer: Arc<dyn Sealer>,
-        pace: KeyPace,
-    ) -> Result<Registry, RegistryError> {
-        Registry::with(Db::open(&dir.join(CONTROL_FILE))?, sealer, pace)
+    pub fn open(dir: &Path, vault: &Vault, pace: KeyPace) -> Result<Registry, RegistryError> {
+        Registry::with(Db::open(&dir.join(CONTROL_FILE))?, vault, pace)
     }
 
     /// A registry that is gone with the process.
     ///
     /// # Errors
     /// [`RegistryError::Storage`], if there is no memory.
-    pub fn in_memory(sealer: Arc<dyn Sealer>) -> Result<Registry, RegistryError> {
-        Registry::with(Db::in_memory()?, sealer, KEY_PACE)
+    pub fn in_memory(vault: &Vault) -> Result<Registry, RegistryError> {
+        Registry::with(Db::in_memory()?, vault, KEY_PACE)
     }
 
-    fn with(mut db: Db, sealer: Arc<dyn Sealer>, pace: KeyPace) -> Result<Registry, RegistryError> {
-        let directory = db.load_endpoints(&*sealer)?;
+    fn with(mut db: Db, vault: &Vault, pace: KeyPace) -> Result<Registry, RegistryError> {
+        let cipher = vault.cipher("control/endpoint/v1")?;
+        let directory = db.load_endpoints(&cipher)?;
         let policies = policies::load(&mut db)?;
         Ok(Registry {
             directory: RwLock::new(directory),
             keys: RwLock::new(db.load_keys(pace)?),
             tenants: RwLock::new(db.load_tenants()?),
             policies: ArcSwap::from_pointee(policies),
-            pepper: sealer.derive("postrider/api-key/v1"),
+            pepper: vault.derive("control/api-key/v1"),
             db: Mutex::new(db),
-            sealer,
+            cipher,
             pace,
             gatekeeper: OnceLock::new(),
         })
@@ -163,6 +149,9 @@ pub enum RegistryError {
     /// What is in the file cannot be read back.
     #[error("{CONTROL_FILE}: {0}")]
     Unreadable(String),
+    /// The vault gave no cipher.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// The file cannot be read or written.
     #[error("{CONTROL_FILE}: {0}")]
     Storage(#[from] rusqlite::Error),
@@ -174,32 +163,5 @@ impl RegistryError {
     pub fn is_full(&self) -> bool {
         matches!(self, RegistryError::Storage(error)
             if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
-    }
-}
-
-/// Stand-ins that tests all over the crate use.
-#[cfg(test)]
-pub(crate) mod testing {
-    use super::Sealer;
-
-    /// Reversible and bound to its context, and no secret at all.
-    pub(crate) struct Glass;
-
-    impl Sealer for Glass {
-        fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
-            let mask = blake3::hash(context);
-            let mut sealed: Vec<u8> = mask.as_bytes()[..4].to_vec();
-            sealed.extend(plain.iter().map(|byte| byte ^ 0x5a));
-            sealed
-        }
-
-        fn open(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-            let body = sealed.strip_prefix(&blake3::hash(context).as_bytes()[..4])?;
-            Some(body.iter().map(|byte| byte ^ 0x5a).collect())
-        }
-
-        fn derive(&self, purpose: &str) -> [u8; 32] {
-            *blake3::hash(purpose.as_bytes()).as_bytes()
-        }
     }
 }

@@ -140,12 +140,12 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::registry::KEY_PACE;
-    use crate::registry::testing::Glass;
+    use crate::vault::Vault;
 
     #[test]
     fn a_change_is_a_new_version_and_the_old_one_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::open(dir.path(), Arc::new(Glass), KEY_PACE).unwrap();
+        let registry = Registry::open(dir.path(), &Vault::of(&[7; 32]), KEY_PACE).unwrap();
         let brief = registry.policies().named("brief").unwrap().id;
         let wanted = Policy {
             attempts_max: 9,
@@ -162,7 +162,7 @@ mod tests {
         );
         drop(registry);
 
-        let registry = Registry::open(dir.path(), Arc::new(Glass), KEY_PACE).unwrap();
+        let registry = Registry::open(dir.path(), &Vault::of(&[7; 32]), KEY_PACE).unwrap();
         let policies = registry.policies();
         assert_eq!(policies.version(brief).unwrap().attempts_max, 5);
         assert_eq!(policies.current(brief).unwrap().attempts_max, 9);

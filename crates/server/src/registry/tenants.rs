@@ -129,11 +129,11 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::testing::Glass;
+    use crate::vault::Vault;
 
     #[test]
     fn a_name_is_taken_once_and_found_by_every_id() {
-        let registry = Registry::in_memory(Arc::new(Glass)).unwrap();
+        let registry = Registry::in_memory(&Vault::of(&[7; 32])).unwrap();
         let acme = registry.create_tenant("acme", Time(1)).unwrap();
         let error = registry.create_tenant("acme", Time(2)).unwrap_err();
         assert!(matches!(error, RegistryError::Taken { what: "tenant", .. }));
