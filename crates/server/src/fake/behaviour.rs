@@ -221,7 +221,7 @@ impl Behaviour {
 impl Act {
     /// An answer of this status and nothing else.
     #[must_use]
-    pub fn status(http_status: u16) -> Act {
+    pub fn http_status(http_status: u16) -> Act {
         Act::Answer(Answer {
             http_status,
             ..Answer::default()
@@ -377,7 +377,8 @@ mod tests {
     }
 
     fn script(when: When) -> Script {
-        Script::new(Behaviour::of("/x").rule(when, Act::status(503))).expect("a valid behaviour")
+        Script::new(Behaviour::of("/x").rule(when, Act::http_status(503)))
+            .expect("a valid behaviour")
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The fake: a webhook sink that verifies, records, and misbehaves as told.
 //!
 //! A [`Fake`] serves HTTP/1.1 and h2c on one address and, if asked, the same over TLS on another.
-//! What a path does is a [`Behaviour`], set by the library or over `/_/behaviour`; what arrived is a
-//! list of [`Record`]s, read by the library or over `/_/requests`. The demo and the crash test hold
-//! the engine against these records, so nothing here may know the engine: signatures are verified
-//! from their public descriptions.
+//! What a path does is a [`Behaviour`], set by the library or over `/_/behaviour`; what arrived is
+//! a list of [`Record`]s, read by the library or over `/_/requests`. The demo and the crash test
+//! hold the engine against these records, so nothing here may know the engine: signatures are
+//! verified from their public descriptions.
 //!
 //! Absent here: judgement of what arrived, and any state on disk.
 

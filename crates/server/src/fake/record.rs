@@ -64,7 +64,8 @@ pub struct Filter {
     /// With this sequence id.
     pub sequence: Option<u64>,
     /// Answered so; 0 finds those that got no answer.
-    pub status: Option<u16>,
+    #[serde(rename = "status")]
+    pub http_status: Option<u16>,
     /// Acted on, or not.
     pub processed: Option<bool>,
     /// Judged so.
@@ -94,7 +95,7 @@ impl Filter {
         self.after.is_none_or(|after| record.serial > after)
             && same(self.attempt.as_ref(), &record.attempt)
             && same(self.sequence.as_ref(), &record.sequence)
-            && same(self.status.as_ref(), &record.http_status)
+            && same(self.http_status.as_ref(), &record.http_status)
             && same(self.processed.as_ref(), &record.processed)
             && same(self.signature.as_ref(), &record.signature)
             && self.key.as_deref().is_none_or(|key| key == &*record.key)
