@@ -92,7 +92,11 @@ fn settings(args: &Args) -> Result<Settings, Failure> {
         tls,
         records_max: args.records,
         body_keep_bytes: args.body_keep,
-        beyond_loopback: if args.anywhere { Reach::Anywhere } else { Reach::Loopback },
+        beyond_loopback: if args.anywhere {
+            Reach::Anywhere
+        } else {
+            Reach::Loopback
+        },
     })
 }
 
@@ -139,18 +143,23 @@ fn announce(fake: &Fake, as_json: bool) {
         let tls = fake.tls().map_or_else(String::new, |(address, pem)| {
             format!("\nhttps://{address}, trusted by\n{pem}")
         });
-        format!("{}{tls}\n{} says what can be asked of it", fake.url(""), fake.url("/_/"))
+        format!(
+            "{}{tls}\n{} says what can be asked of it",
+            fake.url(""),
+            fake.url("/_/")
+        )
     };
     // Nobody may be reading; the fake runs all the same.
     let _ignored = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 async fn ended() -> Outcome {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Failure::no("signals cannot be heard").because(error))
-    };
-    let (mut interrupt, mut terminate) =
-        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::no("signals cannot be heard").because(error));
+    let (mut interrupt, mut terminate) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+    );
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -10,6 +10,7 @@
 pub mod client;
 mod completions;
 pub mod failure;
+mod fake;
 pub mod show;
 
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Run a webhook sink that verifies, records, and misbehaves as told
+    Fake(fake::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Outcome {
     match verb {
+        Verb::Fake(args) => fake::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }
 }

@@ -1,5 +1,7 @@
 //! The fake as a client meets it: over sockets.
 
+#![expect(clippy::disallowed_methods, reason = "the fake's own clients, on loopback")]
+
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
