@@ -48,6 +48,9 @@ ids! {
     OrderingKey(u64);
 }
 
+/// Stands for no endpoint: where an event that matched none is said to go.
+pub const NO_ENDPOINT: EndpointId = EndpointId(0);
+
 /// Digest of (tenant, business id, event type, version): what makes two submissions the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest(pub [u8; 16]);

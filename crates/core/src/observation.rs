@@ -1,0 +1,106 @@
+//! Observations: what happened, for those who count and log it.
+//!
+//! Absent here: anything that a decision depends on. Dropping an observation changes nothing.
+
+use crate::breaker::BreakerState;
+use crate::cause::Cause;
+use crate::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, TenantId};
+use crate::ledger::State;
+use crate::outcome::OutcomeKind;
+use crate::time::Time;
+
+/// Something worth counting or logging. Emitted once what it tells is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// An event was admitted.
+    Admitted {
+        /// Whose.
+        tenant: TenantId,
+        /// Into how many deliveries.
+        deliveries: u32,
+    },
+    /// A repeat was answered with the first one's ids.
+    Duplicate {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// A key came again with other content.
+    KeyConflict {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// A submission was refused for want of room.
+    Refused {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// An attempt ended.
+    Attempt(Attempt),
+    /// A delivery was settled without an attempt.
+    Closed {
+        /// Which.
+        delivery: DeliveryId,
+        /// Its outer id.
+        correlation: CorrelationId,
+        /// Where it went.
+        endpoint: EndpointId,
+        /// How.
+        state: State,
+        /// Why.
+        cause: Cause,
+    },
+    /// A receiver named a waiting time beyond the policy's cap.
+    Incident {
+        /// Which endpoint.
+        endpoint: EndpointId,
+        /// The time it named.
+        retry_after_ms: i64,
+    },
+    /// An endpoint's breaker changed.
+    Breaker {
+        /// Which endpoint.
+        endpoint: EndpointId,
+        /// What it does now.
+        state: BreakerState,
+    },
+    /// The store holds something else than the engine thinks: its row was dropped from the window.
+    Conflict {
+        /// Which delivery.
+        delivery: DeliveryId,
+    },
+}
+
+/// An attempt that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Whose.
+    pub delivery: DeliveryId,
+    /// Its outer id.
+    pub correlation: CorrelationId,
+    /// Of which event.
+    pub event: EventId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Where to.
+    pub endpoint: EndpointId,
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// The policy it ran under.
+    pub policy: PolicyId,
+    /// What it came to.
+    pub kind: OutcomeKind,
+    /// Why.
+    pub cause: Cause,
+    /// HTTP status, 0 if there was no answer.
+    pub http_status: u16,
+    /// How long it took.
+    pub latency_ms: u32,
+    /// When it ended.
+    pub ended_at: Time,
+    /// When the next one is due, if there is to be one.
+    pub next_due_at: Option<Time>,
+    /// How the delivery was settled, if it was.
+    pub settled: Option<State>,
+    /// It needs a human.
+    pub dead_letter: bool,
+}
