@@ -71,8 +71,10 @@ pub struct Client {
 pub struct Answer {
     /// HTTP status.
     pub http_status: StatusCode,
-    /// JSON, or null if there was none.
+    /// JSON, a text where it is none, or null if there was nothing.
     pub body: Value,
+    /// The server's clock, as it said it.
+    pub date: Option<String>,
 }
 
 /// Why a request has no answer.
@@ -92,8 +94,6 @@ enum Unanswered {
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("no answer within {} s", ANSWER_MS_MAX / 1_000)]
     Late,
-    #[error("the answer is not JSON")]
-    NotJson(#[from] serde_json::Error),
 }
 
 impl Reach {
@@ -125,6 +125,12 @@ impl Reach {
             key: key.into(),
             runtime,
         })
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> &std::path::Path {
+        &self.data
     }
 
     fn dev(&self) -> Option<DevFile> {
@@ -257,6 +263,8 @@ where
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await?;
     let http_status = response.status();
+    let date = response.headers().get(header::DATE);
+    let date = date.and_then(|date| date.to_str().ok()).map(str::to_owned);
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
         .collect()
         .await
@@ -266,9 +274,14 @@ where
     let body = if body.is_empty() {
         Value::Null
     } else {
-        serde_json::from_slice(&body)?
+        serde_json::from_slice(&body)
+            .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&body)))
     };
-    Ok(Answer { http_status, body })
+    Ok(Answer {
+        http_status,
+        body,
+        date,
+    })
 }
 
 /// What an answer other than 2xx means to a person: the problem document in words (RFC 9457).

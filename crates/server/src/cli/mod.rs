@@ -9,6 +9,7 @@
 
 pub mod client;
 mod completions;
+mod doctor;
 pub mod failure;
 mod fake;
 pub mod show;
@@ -40,6 +41,8 @@ struct Cli {
 enum Verb {
     /// Run a webhook sink that verifies, records, and misbehaves as told
     Fake(fake::Args),
+    /// Look a data directory and a running engine over, and say what is wrong
+    Doctor(doctor::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
 fn run(verb: Verb) -> Outcome {
     match verb {
         Verb::Fake(args) => fake::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }
 }

@@ -1,6 +1,9 @@
 //! The fake as a client meets it: over sockets.
 
-#![expect(clippy::disallowed_methods, reason = "the fake's own clients, on loopback")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the fake's own clients, on loopback"
+)]
 
 use std::time::Duration;
 
