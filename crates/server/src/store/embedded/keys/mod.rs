@@ -76,7 +76,7 @@ impl Default for Bounds {
             recent_keys_max: 1 << 18,
             tables_max: 4,
             block_keys: 170,
-            slice_blocks: 128,
+            slice_blocks: 64,
             slice_deletes: 512,
             merge_runs: 4,
             level_max: 2,
