@@ -7,6 +7,8 @@
 //! Absent here: parsing, fan-out and key digests, which the edges do; the look-up of a key, whose
 //! result comes with the submission.
 
+use std::sync::Arc;
+
 use crate::cause::Cause;
 use crate::endpoint::Reach;
 use crate::engine::{After, Claim, Effect, Engine, Place, Reply, Row, Why};
@@ -158,7 +160,7 @@ impl Engine {
             key: event.key_digest,
             seen,
         });
-        let event = Some(Box::new(event));
+        let event = Some(Arc::new(event));
         let record = Record {
             ticket,
             event,

@@ -7,6 +7,8 @@
 //! Absent here: deciding *which* entry to write. That is the business of [`crate::intake`],
 //! [`crate::dispatch`] and [`crate::acknowledge`].
 
+use std::sync::Arc;
+
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::id::{
@@ -267,7 +269,7 @@ pub struct Record {
     /// Its place in the line to the store.
     pub ticket: Ticket,
     /// The event, where this admits one.
-    pub event: Option<Box<Event>>,
+    pub event: Option<Arc<Event>>,
     /// The partitions whose deliveries it changes, each with the epoch under which the writer holds
     /// it. The store refuses the record if any of them has passed.
     pub fences: Vec<(Partition, Epoch)>,
