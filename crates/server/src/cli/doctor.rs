@@ -152,7 +152,9 @@ mod tests {
         ];
         assert_eq!(
             page(&checks, show::Paint::PLAIN),
-            "good    master key  mode 400\nbad     disk        full\n                    → make room\n"
+            "good    master key  mode 400\n\
+             bad     disk        full\n\
+             \x20                   → make room\n"
         );
         assert_eq!(document(&checks)["healthy"], false);
         assert_eq!(document(&checks[..1])["healthy"], true);
