@@ -46,6 +46,11 @@ fn the_page_of_causes_is_current() {
     current("docs/causes.md", &page);
 }
 
+#[test]
+fn the_reference_of_settings_is_current() {
+    current("docs/configuration.md", &postrider::config::reference());
+}
+
 /// The page at `path` reads `text`; or is made to, when the environment asks for it.
 fn current(path: &str, text: &str) {
     let full = Path::new(env!("CARGO_MANIFEST_DIR"))

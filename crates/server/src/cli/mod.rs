@@ -9,6 +9,7 @@
 
 pub mod client;
 mod completions;
+mod config;
 mod doctor;
 pub mod failure;
 mod fake;
@@ -43,6 +44,8 @@ enum Verb {
     Fake(fake::Args),
     /// Look a data directory and a running engine over, and say what is wrong
     Doctor(doctor::Args),
+    /// Check the configuration, or print every setting there is
+    Config(config::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -62,6 +65,7 @@ fn run(verb: Verb) -> Outcome {
     match verb {
         Verb::Fake(args) => fake::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Config(args) => config::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }
 }
