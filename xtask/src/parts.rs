@@ -76,6 +76,12 @@ pub const PARTS: &[Part] = &[
         needs: &[],
     },
     Part {
+        name: "cli",
+        about: "the command line: output and exit codes of whole commands",
+        work: Work::Tests(&["--package", "postrider", "--test", "cli*"]),
+        needs: &[],
+    },
+    Part {
         name: "doc",
         about: "the examples in the documentation",
         work: Work::Examples,
