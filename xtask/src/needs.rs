@@ -13,7 +13,7 @@ pub struct Need {
     pub probe: &'static [&'static str],
     /// What it is for, as the end of the sentence "left out: …".
     pub purpose: &'static str,
-    /// Names (or parts of names) of the tests that cannot run without it.
+    /// Names (or parts of names) of the tests that cannot run without it; empty: the whole part.
     pub tests: &'static [&'static str],
 }
 

@@ -105,9 +105,11 @@ mod tests {
     fn every_integration_test_is_in_one_part() {
         for package in ["core", "server"] {
             let directory = crate::root().join("crates").join(package).join("tests");
-            for file in std::fs::read_dir(directory).into_iter().flatten() {
-                let path = file.expect("a directory lists its files").path();
-                if path.extension().is_none_or(|extension| extension != "rs") {
+            for entry in std::fs::read_dir(directory).into_iter().flatten() {
+                let path = entry.expect("a directory lists its files").path();
+                let is_target = path.extension().is_some_and(|extension| extension == "rs")
+                    || path.join("main.rs").is_file();
+                if !is_target {
                     continue;
                 }
                 let target = path

@@ -108,6 +108,13 @@ fn perform(part: &Part, missing: &[Need]) -> (Tally, String) {
             )
         }
         Work::Tool(arguments) => (Tally::one(stream(arguments, &[]).0), String::new()),
+        Work::Tests(_) if missing.iter().any(|need| need.tests.is_empty()) => {
+            let left_out = Tally {
+                skipped: 1,
+                ..Tally::default()
+            };
+            (left_out, lacks.join("; "))
+        }
         Work::Tests(targets) => (tests(targets, missing), lacks.join("; ")),
         Work::Examples => (
             counted(&["test", "--workspace", "--doc"], &[]),
