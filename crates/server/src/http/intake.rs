@@ -6,9 +6,9 @@
 //!
 //! Absent here: who implements it. `run` does, over the engine thread; tests do, over a vector.
 
-use postrider_core::event::{Seen, Submission};
+pub use postrider_core::engine::{Reply, Why};
+use postrider_core::event::Submission;
 use postrider_core::id::{CorrelationId, DeliveryId, EventId};
-use postrider_core::ledger::State;
 use postrider_core::time::Time;
 use tokio::sync::oneshot;
 
@@ -16,17 +16,21 @@ use tokio::sync::oneshot;
 pub trait Intake: Send + Sync {
     /// Hands submissions over, all in one go, and answers with one [`Reply`] for each, in order,
     /// once what they say is durable. Never blocks: when there is no room, each is answered with
-    /// [`Refusal::Overloaded`] at once.
+    /// [`Why::Overloaded`] at once.
     ///
     /// The submissions come with `known: None`, with `lane: None` in every target, and with the
     /// event's `id`, `admitted_at`, `first_delivery` and `deliveries` unset: whoever implements
-    /// this looks up what the store remembers.
+    /// this looks up what the store remembers. An empty `business_id` stands for none.
     ///
     /// A receiver whose sender was dropped means that the engine is gone and nothing is known.
-    fn submit(&self, submissions: Vec<Submission>) -> oneshot::Receiver<Vec<Reply>>;
+    ///
+    /// Each is boxed here, on the caller's thread, because the engine wants it so.
+    #[allow(clippy::vec_box)]
+    fn submit(&self, submissions: Vec<Box<Submission>>) -> oneshot::Receiver<Vec<Reply>>;
 
-    /// Withdraws a delivery that has not been begun.
-    fn cancel(&self, delivery: DeliveryId) -> oneshot::Receiver<Withdrawal>;
+    /// Withdraws a delivery that has not been begun: [`Reply::Cancelled`], [`Reply::TooLate`],
+    /// [`Reply::Absent`] or [`Reply::Refused`].
+    fn cancel(&self, delivery: DeliveryId) -> oneshot::Receiver<Reply>;
 
     /// How much is waiting. Cheap: asked on every request.
     fn load(&self) -> Load;
@@ -43,58 +47,6 @@ pub trait Locate: Send + Sync {
 
     /// The event that `uuid` would belong to.
     fn event(&self, uuid: u128) -> EventId;
-}
-
-/// What became of one submission.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// It is durable.
-    Admitted {
-        /// The event it became.
-        event: EventId,
-        /// That event's outer id.
-        uuid: u128,
-        /// Its first delivery; the others follow without a gap.
-        first_delivery: DeliveryId,
-        /// The outer ids of its deliveries, in the order of the submission's targets. A submission
-        /// without targets has one, which says why nothing was sent.
-        correlations: Vec<CorrelationId>,
-    },
-    /// The same was submitted before, inside the window of its key. Nothing was done.
-    Duplicate(Seen),
-    /// The same key was submitted before with other content. Nothing was done.
-    Conflict(Seen),
-    /// Nothing was done.
-    Refused(Refusal),
-}
-
-/// Why nothing was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Too much is waiting already.
-    Overloaded {
-        /// When to ask again, from now.
-        retry_after_ms: u64,
-    },
-    /// The disk is full.
-    StorageFull,
-    /// The process is about to end.
-    Draining,
-}
-
-/// What became of a wish to withdraw a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Withdrawal {
-    /// It is withdrawn, durably.
-    Cancelled,
-    /// A request is under way: what comes of it is recorded.
-    InFlight,
-    /// It had been settled before.
-    Settled(State),
-    /// There is no such delivery.
-    Absent,
-    /// It could not be recorded.
-    Refused(Refusal),
 }
 
 /// How much is waiting.
