@@ -1,0 +1,92 @@
+//! The webhook channel: an event's payload, as it is, POSTed with a signature.
+//!
+//! The body is exactly the payload; nothing is wrapped around it. What the receiver needs besides
+//! is in headers, which docs/webhooks.md lists. The names under which a receiver recognises a
+//! repeat (`webhook-id`, `Idempotency-Key`, `X-Webhook-Idempotency-Key`) all carry the delivery's
+//! correlation id, the same on each attempt; the signature's time is that of the attempt.
+//!
+//! Absent here: sockets, retries, and knowledge of any particular receiver.
+
+mod answers;
+mod encode;
+mod headers;
+mod retry_after;
+mod secret;
+mod trace;
+
+pub use headers::{HEADER_BYTES_MAX, HEADERS_MAX, HeaderFault, check_headers};
+pub use retry_after::{RETRY_AFTER_MAX_MS, retry_after_ms};
+pub use secret::{SECRET_BYTES, SECRET_PREFIX, SecretFault, generate_secret, parse_secret};
+pub use trace::{Trace, trace};
+
+use http::{HeaderName, HeaderValue, Uri};
+use postrider_core::dispatch::Dispatch;
+use postrider_core::event::Event;
+use postrider_core::time::Time;
+
+use crate::channel::{Answer, Attempted, Channel, Request};
+use crate::registry::Endpoint;
+
+/// The webhook channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Webhook;
+
+impl Channel for Webhook {
+    type Prepared = Prepared;
+
+    fn encode(
+        &self,
+        prepared: &Prepared,
+        event: &Event,
+        dispatch: &Dispatch,
+        now: Time,
+    ) -> Request {
+        encode::encode(prepared, event, dispatch, now)
+    }
+
+    fn classify(&self, answer: Answer, now: Time) -> Attempted {
+        answers::classify(answer, now)
+    }
+}
+
+/// What the requests to one endpoint have in common, made once for each of its revisions.
+#[derive(Debug)]
+pub struct Prepared {
+    uri: Uri,
+    fixed: Box<[(HeaderName, HeaderValue)]>,
+    keys: Vec<secret::SigningKey>,
+}
+
+/// Why an endpoint cannot be written to.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareFault {
+    /// Its URL has no host, or a path that HTTP cannot carry.
+    #[error("the URL cannot be written as an HTTP request target")]
+    Url,
+    /// One of its headers.
+    #[error(transparent)]
+    Header(#[from] HeaderFault),
+    /// One of its secrets.
+    #[error(transparent)]
+    Secret(#[from] SecretFault),
+}
+
+impl Prepared {
+    /// Checks and prepares everything about `endpoint` that its requests share.
+    ///
+    /// # Errors
+    /// [`PrepareFault`], for what should have been refused when the endpoint was written.
+    pub fn new(endpoint: &Endpoint) -> Result<Prepared, PrepareFault> {
+        let path = endpoint.url.path();
+        let target = match endpoint.url.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        let keys = endpoint.secrets.iter().map(secret::SigningKey::new);
+        Ok(Prepared {
+            uri: Uri::try_from(target).map_err(|_| PrepareFault::Url)?,
+            fixed: headers::fixed(&endpoint.url, &endpoint.headers)?,
+            keys: keys.collect::<Result<_, _>>()?,
+        })
+    }
+}

@@ -1,0 +1,412 @@
+//! The client: connections kept by where they lead and how, and one request at a time over them.
+//!
+//! A [`Host`] is everything that must be equal for two requests to share a connection: scheme,
+//! host, port, TLS identity (client certificate included) and version of the network policy. An
+//! endpoint looks its host up once; from then on an attempt takes one short lock to get an idle
+//! connection and one to put it back.
+//!
+//! Absent here: retries. A kept connection that turns out to be closed before it took a byte is
+//! passed over; whatever else happens is reported once.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::task::Poll;
+
+use http::uri::Authority;
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use tokio::time::{Instant, timeout_at};
+
+use super::Limits;
+use super::connect::connect;
+use super::guard::{NetworkPolicy, Target};
+use super::http1::{Exchange, Http1};
+use super::http2::{self, Http2};
+use super::resolve::Resolve;
+use super::tls::TlsIdentity;
+use crate::channel::{Answer, Fault, Progress, Request, Response, Trouble};
+
+/// Idle connections that are passed over for one request before a new one is made.
+const STALE_MAX: usize = 8;
+
+/// Idle connections that are closed at once when there are too many in total.
+const EVICTED_MAX: usize = 64;
+
+/// What must be equal for two requests to share a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct HostKey {
+    pub(super) target: Target,
+    pub(super) tls: Option<TlsIdentity>,
+    pub(super) policy_version: u64,
+}
+
+/// One place that is sent to, with its connections.
+pub(super) struct Host {
+    target: Target,
+    authority: Authority,
+    tls: Option<Arc<ClientConfig>>,
+    policy: Arc<NetworkPolicy>,
+    /// Idle HTTP/1.1 connections; the last one used is taken first, so that the rest may go cold.
+    idle: Mutex<VecDeque<Idle>>,
+    shared: Mutex<Shared>,
+    /// Set once it has chosen HTTP/1.1: then connections are made side by side.
+    speaks_http1: AtomicBool,
+    /// Set when the policy it was made under has passed.
+    retired: AtomicBool,
+    /// Held while a connection is made that may turn out to be a shared one.
+    turn: tokio::sync::Mutex<()>,
+}
+
+struct Idle {
+    connection: Http1,
+    since: Instant,
+    _counted: Counted,
+}
+
+/// HTTP/2 connections.
+struct Shared {
+    connections: Vec<Http2>,
+    used_at: Instant,
+}
+
+/// One of all idle connections, for as long as this lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// All hosts in use.
+pub(super) struct Client {
+    limits: Limits,
+    resolver: Arc<dyn Resolve>,
+    hosts: Mutex<Hosts>,
+    idle: Arc<AtomicUsize>,
+    swept: AtomicBool,
+}
+
+#[derive(Default)]
+struct Hosts {
+    by_key: HashMap<HostKey, Weak<Host>>,
+    /// The same, in the order in which idle connections are taken away from them.
+    round: VecDeque<Weak<Host>>,
+}
+
+/// A connection that a request may go out on.
+enum Link {
+    Own(Http1),
+    Shared(Http2),
+}
+
+impl Client {
+    pub(super) fn new(limits: Limits, resolver: Arc<dyn Resolve>) -> Client {
+        Client {
+            limits,
+            resolver,
+            hosts: Mutex::default(),
+            idle: Arc::default(),
+            swept: AtomicBool::new(false),
+        }
+    }
+
+    /// The host with this key, made if nobody uses it yet.
+    pub(super) fn host(
+        &self,
+        key: HostKey,
+        authority: Authority,
+        tls: Option<Arc<ClientConfig>>,
+        policy: &Arc<NetworkPolicy>,
+    ) -> Arc<Host> {
+        let mut hosts = self.hosts.lock();
+        if let Some(host) = hosts.by_key.get(&key).and_then(Weak::upgrade) {
+            return host;
+        }
+        let host = Arc::new(Host {
+            target: key.target.clone(),
+            authority,
+            tls,
+            policy: policy.clone(),
+            idle: Mutex::default(),
+            shared: Mutex::new(Shared {
+                connections: Vec::new(),
+                used_at: Instant::now(),
+            }),
+            speaks_http1: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            turn: tokio::sync::Mutex::default(),
+        });
+        hosts.by_key.insert(key, Arc::downgrade(&host));
+        hosts.round.push_back(Arc::downgrade(&host));
+        host
+    }
+
+    /// Closes every idle connection, and those in use as soon as they are free.
+    pub(super) fn retire_all(&self) {
+        let hosts = std::mem::take(&mut *self.hosts.lock());
+        for host in hosts.round.iter().filter_map(Weak::upgrade) {
+            host.retired.store(true, Relaxed);
+            host.idle.lock().clear();
+            host.shared.lock().connections.clear();
+        }
+    }
+
+    /// Idle HTTP/1.1 connections, over all hosts.
+    pub(super) fn idle(&self) -> usize {
+        self.idle.load(Relaxed)
+    }
+
+    /// Sends one request and reads one answer.
+    pub(super) async fn send(self: &Arc<Client>, host: &Arc<Host>, request: Request) -> Answer {
+        self.sweep_from_now_on();
+        let start = Instant::now();
+        let (said, connected) = self.exchange(host, request, start).await;
+        let total_ms = millis(start, Instant::now());
+        Answer {
+            said,
+            total_ms,
+            connect_ms: connected.map_or(0, |at| millis(start, at)),
+        }
+    }
+
+    /// The second part is when a new connection stood, if one was made.
+    async fn exchange(
+        &self,
+        host: &Arc<Host>,
+        mut request: Request,
+        start: Instant,
+    ) -> (Result<Response, Trouble>, Option<Instant>) {
+        for _ in 0..STALE_MAX {
+            let Some(link) = host.kept(&self.limits).await else {
+                break;
+            };
+            match self.over(link, host, request, start).await {
+                Ok(Ok(response)) => return (Ok(response), None),
+                Ok(Err(trouble)) => return (Err(stale(trouble)), None),
+                Err(back) => request = back,
+            }
+        }
+        let link = match self.fresh(host, start + self.limits.connect()).await {
+            Ok(link) => link,
+            Err(trouble) => return (Err(trouble), None),
+        };
+        let connected = Instant::now();
+        let said = match self.over(link, host, request, connected).await {
+            Ok(said) => said,
+            Err(_) => Err(Trouble::unsent(
+                Fault::Lost,
+                "closed before the request was taken",
+            )),
+        };
+        (said, Some(connected))
+    }
+
+    /// `Err` is the request, given back as it was.
+    async fn over(
+        &self,
+        link: Link,
+        host: &Arc<Host>,
+        request: Request,
+        start: Instant,
+    ) -> Result<Result<Response, Trouble>, Request> {
+        let deadline = start + self.limits.response();
+        let ended = match link {
+            Link::Own(own) => own.exchange(request, &self.limits, deadline).await,
+            Link::Shared(shared) => {
+                shared
+                    .exchange(request, &host.authority, &self.limits, deadline)
+                    .await
+            }
+        };
+        match ended {
+            Exchange::Answered(response, back) => {
+                if let Some(connection) = back {
+                    self.keep(host, connection);
+                }
+                Ok(Ok(response))
+            }
+            Exchange::Troubled(trouble) => Ok(Err(trouble)),
+            Exchange::Unsent(request) => Err(request),
+        }
+    }
+
+    /// A new connection, or a share in one that somebody else made meanwhile.
+    async fn fresh(&self, host: &Arc<Host>, deadline: Instant) -> Result<Link, Trouble> {
+        if host.tls.is_none() || host.speaks_http1.load(Relaxed) {
+            return self.open(host, deadline).await;
+        }
+        let turn = timeout_at(deadline, host.turn.lock()).await;
+        let late = |_| Trouble::unsent(Fault::ConnectTimeout, "while another one connected");
+        let _turn = turn.map_err(late)?;
+        if host.speaks_http1.load(Relaxed) {
+            drop(_turn);
+            return self.open(host, deadline).await;
+        }
+        match host.shared() {
+            Some(shared) => Ok(Link::Shared(shared)),
+            None => self.open(host, deadline).await,
+        }
+    }
+
+    async fn open(&self, host: &Arc<Host>, deadline: Instant) -> Result<Link, Trouble> {
+        let (tls, resolver) = (host.tls.as_ref(), self.resolver.as_ref());
+        let wire = connect(&host.target, tls, &host.policy, resolver, deadline).await?;
+        if !wire.is_http2() {
+            host.speaks_http1.store(true, Relaxed);
+            return Ok(Link::Own(Http1::open(wire).await?));
+        }
+        host.speaks_http1.store(false, Relaxed);
+        let shared = Http2::open(wire).await?;
+        let mut list = host.shared.lock();
+        list.connections.retain(Http2::is_open);
+        if list.connections.len() < http2::CONNECTIONS_MAX && !host.retired.load(Relaxed) {
+            list.connections.push(shared.clone());
+        }
+        Ok(Link::Shared(shared))
+    }
+
+    fn keep(&self, host: &Arc<Host>, connection: Http1) {
+        if host.retired.load(Relaxed) {
+            return;
+        }
+        if self.idle.fetch_add(1, Relaxed) >= self.limits.idle_total_max {
+            self.evict();
+        }
+        let idle = Idle {
+            connection,
+            since: Instant::now(),
+            _counted: Counted(self.idle.clone()),
+        };
+        let mut kept = host.idle.lock();
+        kept.push_back(idle);
+        let surplus = if kept.len() > self.limits.idle_host_max {
+            kept.pop_front()
+        } else {
+            None
+        };
+        drop(kept);
+        // Closing a socket takes its time: not under the lock.
+        drop(surplus);
+    }
+
+    /// Takes the oldest idle connection away from one host after the other. A host with many loses
+    /// no more than one with few, so what is busy keeps most of its own.
+    fn evict(&self) {
+        let mut evicted = Vec::new();
+        let mut hosts = self.hosts.lock();
+        for _ in 0..hosts.round.len() {
+            let Some(weak) = hosts.round.pop_front() else {
+                break;
+            };
+            if let Some(host) = weak.upgrade() {
+                hosts.round.push_back(weak);
+                evicted.extend(host.idle.lock().pop_front());
+            }
+            if evicted.len() >= EVICTED_MAX {
+                break;
+            }
+        }
+    }
+
+    fn sweep_from_now_on(self: &Arc<Client>) {
+        if self.swept.load(Relaxed) || self.swept.swap(true, Relaxed) {
+            return;
+        }
+        let (client, every) = (Arc::downgrade(self), self.limits.idle() / 4);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(every);
+            loop {
+                ticks.tick().await;
+                match client.upgrade() {
+                    Some(client) => client.sweep(),
+                    None => return,
+                }
+            }
+        });
+    }
+
+    /// Closes what has been idle for too long, and forgets hosts that nobody uses.
+    fn sweep(&self) {
+        let mut hosts = self.hosts.lock();
+        hosts.by_key.retain(|_, host| host.strong_count() > 0);
+        hosts.round.retain(|host| host.strong_count() > 0);
+        let hosts: Vec<_> = hosts.round.iter().filter_map(Weak::upgrade).collect();
+        for host in hosts {
+            host.sweep(&self.limits);
+        }
+    }
+}
+
+impl Host {
+    /// A connection that is there already.
+    async fn kept(&self, limits: &Limits) -> Option<Link> {
+        if self.tls.is_some() && !self.speaks_http1.load(Relaxed) {
+            return self.shared().map(Link::Shared);
+        }
+        poll_fn(|cx| {
+            loop {
+                let Some(mut idle) = self.idle.lock().pop_back() else {
+                    return Poll::Ready(None);
+                };
+                let fresh = idle.since.elapsed() < limits.idle();
+                if fresh && idle.connection.is_usable(cx) {
+                    return Poll::Ready(Some(Link::Own(idle.connection)));
+                }
+            }
+        })
+        .await
+    }
+
+    /// A share in the least busy HTTP/2 connection, unless another one ought to be made.
+    fn shared(&self) -> Option<Http2> {
+        let mut shared = self.shared.lock();
+        shared.connections.retain(Http2::is_open);
+        let full = shared.connections.len() >= http2::CONNECTIONS_MAX;
+        let least = shared
+            .connections
+            .iter()
+            .min_by_key(|connection| connection.load());
+        let least = least.filter(|least| full || least.has_room()).cloned();
+        shared.used_at = Instant::now();
+        least
+    }
+
+    fn sweep(&self, limits: &Limits) {
+        let mut cold = Vec::new();
+        let mut idle = self.idle.lock();
+        while idle
+            .front()
+            .is_some_and(|idle| idle.since.elapsed() >= limits.idle())
+        {
+            cold.extend(idle.pop_front());
+        }
+        drop(idle);
+        let mut shared = self.shared.lock();
+        let busy = shared
+            .connections
+            .iter()
+            .any(|connection| connection.load() > 0);
+        if !busy && shared.used_at.elapsed() >= limits.idle_shared() {
+            shared.connections.clear();
+        }
+    }
+}
+
+/// Trouble on a connection that had been idle. If it came before a byte was written, the
+/// connection was dead already and nothing was tried.
+fn stale(trouble: Trouble) -> Trouble {
+    match (trouble.progress, trouble.fault) {
+        (Progress::Unsent, Fault::Lost) => Trouble {
+            fault: Fault::Unprocessed,
+            ..trouble
+        },
+        _ => trouble,
+    }
+}
+
+fn millis(from: Instant, to: Instant) -> u32 {
+    u32::try_from(to.duration_since(from).as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,180 @@
+//! One connection's bytes: TCP, or TLS over it, with a gauge of what was handed over.
+//!
+//! The gauge is what makes "no byte of the request was written" a fact instead of a guess. It
+//! counts what TCP or TLS took from us, so under TLS it may count a byte that never left: an error
+//! in the direction that never allows a second request.
+//!
+//! Absent here: HTTP.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// A connection as HTTP uses it.
+pub(super) struct Wire {
+    stream: Stream,
+    gauge: Arc<Gauge>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What is known about a connection from outside of HTTP.
+#[derive(Default)]
+pub(super) struct Gauge {
+    written: AtomicU64,
+    probing: AtomicBool,
+}
+
+impl Gauge {
+    /// Bytes handed over since the connection was made.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    /// While set, a read asks the socket itself whether the far side has said anything, instead of
+    /// waiting until the runtime has heard of it.
+    pub(super) fn probing(&self, on: bool) {
+        self.probing.store(on, Relaxed);
+    }
+}
+
+impl Wire {
+    pub(super) fn plain(stream: TcpStream) -> Wire {
+        Wire {
+            stream: Stream::Plain(stream),
+            gauge: Arc::default(),
+        }
+    }
+
+    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Wire {
+        Wire {
+            stream: Stream::Tls(Box::new(stream)),
+            gauge: Arc::default(),
+        }
+    }
+
+    pub(super) fn gauge(&self) -> Arc<Gauge> {
+        self.gauge.clone()
+    }
+
+    /// Whether HTTP/2 was agreed on.
+    pub(super) fn is_http2(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Whether bytes or an end wait in the socket.
+    fn has_news(&self) -> bool {
+        let peeked = SockRef::from(self.tcp()).peek(&mut [MaybeUninit::uninit(); 1]);
+        !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn poll_read_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let bytes = ready!(written)?;
+        self.gauge.written.fetch_add(bytes as u64, Relaxed);
+        Poll::Ready(Ok(bytes))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.gauge.probing.load(Relaxed) {
+            return this.poll_read_stream(cx, buf);
+        }
+        if !this.has_news() {
+            return Poll::Pending;
+        }
+        // News on an idle connection: its end, or (under TLS) a session ticket. If it is still there
+        // after a read, the runtime has not heard of it yet; then the connection is given up.
+        let read = this.poll_read_stream(cx, buf);
+        if read.is_pending() && this.has_news() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = match &mut this.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        };
+        this.count(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = match &mut this.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        };
+        this.count(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
