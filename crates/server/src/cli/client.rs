@@ -24,6 +24,8 @@ use super::failure::Failure;
 const ANSWER_MS_MAX: u64 = 30_000;
 /// Bytes of an answer at most.
 const ANSWER_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Items of a page that is asked for.
+const PAGE_ITEMS: usize = 100;
 /// The file in which `serve --dev` leaves address and key for the other verbs.
 pub const DEV_FILE: &str = "dev.json";
 
@@ -156,6 +158,43 @@ impl Client {
         self.ask(&Method::POST, path, Some(body))
     }
 
+    /// The items of a list, page after page, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn pages(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        limit: usize,
+    ) -> Result<Vec<Value>, Failure> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        while items.len() < limit {
+            let mut query = query.to_vec();
+            query.push(("limit", PAGE_ITEMS.min(limit - items.len()).to_string()));
+            query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(query)
+                .finish();
+            let mut page = self.get(&format!("{path}?{query}"))?;
+            if let Value::Array(found) = page["items"].take() {
+                items.extend(found);
+            }
+            cursor = page["next"].as_str().map(str::to_owned);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        items.truncate(limit);
+        Ok(items)
+    }
+
+    /// Lets time pass.
+    pub fn pause(&self, time: Duration) {
+        self.runtime.block_on(tokio::time::sleep(time));
+    }
+
     /// Asks, and takes anything but a 2xx for a no.
     ///
     /// # Errors
@@ -234,6 +273,14 @@ impl Client {
             _ => Err(Unanswered::Address(self.url.clone())),
         }
     }
+}
+
+/// A caller's words as one segment of a path.
+#[must_use]
+pub fn escape(words: &str) -> String {
+    url::form_urlencoded::byte_serialize(words.as_bytes())
+        .collect::<String>()
+        .replace('+', "%20")
 }
 
 async fn tls(

@@ -10,10 +10,14 @@
 pub mod client;
 mod completions;
 mod config;
+mod deliveries;
 mod doctor;
+mod endpoints;
 pub mod failure;
 mod fake;
+mod send;
 pub mod show;
+mod why;
 
 use std::process::ExitCode;
 
@@ -42,6 +46,14 @@ struct Cli {
 enum Verb {
     /// Run a webhook sink that verifies, records, and misbehaves as told
     Fake(fake::Args),
+    /// Submit one event
+    Send(send::Args),
+    /// List, register, pause and remove the addresses that deliveries go to
+    Endpoints(endpoints::Args),
+    /// List deliveries, or withdraw one
+    Deliveries(deliveries::Args),
+    /// Say why a delivery is where it is, what shows it, and who has to act
+    Why(why::Args),
     /// Look a data directory and a running engine over, and say what is wrong
     Doctor(doctor::Args),
     /// Check the configuration, or print every setting there is
@@ -64,6 +76,10 @@ pub fn main() -> ExitCode {
 fn run(verb: Verb) -> Outcome {
     match verb {
         Verb::Fake(args) => fake::run(&args),
+        Verb::Send(args) => send::run(&args),
+        Verb::Endpoints(args) => endpoints::run(&args),
+        Verb::Deliveries(args) => deliveries::run(&args),
+        Verb::Why(args) => why::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Completions(args) => completions::run(&args),

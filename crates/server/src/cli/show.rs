@@ -120,6 +120,22 @@ pub fn clean(text: &str) -> String {
         .collect()
 }
 
+/// A text of a JSON object, fit for a terminal; empty if there is none.
+#[must_use]
+pub fn text(object: &Value, key: &str) -> String {
+    match &object[key] {
+        Value::String(text) => clean(text),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// A number of a JSON object; 0 if there is none.
+#[must_use]
+pub fn number(object: &Value, key: &str) -> i64 {
+    object[key].as_i64().unwrap_or(0)
+}
+
 /// A span of time in its two largest units: `1 h 05 min`, `3.2 s`, `12 ms`.
 #[must_use]
 pub fn span(ms: i64) -> String {
