@@ -1,3 +1,4 @@
 //! `http`.
 
 pub mod intake;
+pub mod words;
