@@ -222,6 +222,14 @@ impl Engine {
     pub(crate) fn hand_in_again(&mut self, effects: &mut Vec<Effect>) {
         for (mut record, after) in std::mem::take(&mut self.stuck) {
             record.ticket = self.await_ticket(after);
+            // The journal has gone on meanwhile: they take their place at its end.
+            for entry in &mut record.entries {
+                self.origin.last_seq.0 += 1;
+                entry.seq = self.origin.last_seq;
+                if let Some(row) = self.rows.get_mut(&entry.delivery) {
+                    row.delivery.last_seq = entry.seq;
+                }
+            }
             effects.push(Effect::Record(record));
         }
     }
