@@ -76,6 +76,12 @@ pub const PARTS: &[Part] = &[
         needs: &[],
     },
     Part {
+        name: "wire",
+        about: "signatures, answers and hostile receivers over real sockets",
+        work: Work::Tests(&["--package", "postrider", "--test", "wire*"]),
+        needs: &[],
+    },
+    Part {
         name: "cli",
         about: "the command line: output and exit codes of whole commands",
         work: Work::Tests(&["--package", "postrider", "--test", "cli*"]),

@@ -32,7 +32,8 @@ enum Verb {
     /// Register an address and print its signing secret, which is shown only now
     Add {
         /// Where it is
-        url: String,
+        #[arg(value_name = "URL")]
+        address: String,
         /// The person or system it belongs to
         #[arg(long, value_name = "RECIPIENT")]
         recipient: Option<String>,
@@ -89,14 +90,14 @@ pub fn run(args: &Args) -> Outcome {
         Verb::List { recipient, common } => list(recipient.as_deref(), common),
         Verb::Show(one) => act(one, &Method::GET, "", None, card),
         Verb::Add {
-            url,
+            address,
             recipient,
             event_types,
             name,
             policy,
             common,
         } => {
-            let mut body = json!({ "url": url, "event_types": event_types });
+            let mut body = json!({ "url": address, "event_types": event_types });
             for (key, value) in [("recipient", recipient), ("name", name), ("policy", policy)] {
                 if let Some(value) = value {
                     body[key] = json!(value);

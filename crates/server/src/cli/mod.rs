@@ -85,3 +85,13 @@ fn run(verb: Verb) -> Outcome {
         Verb::Completions(args) => completions::run(&args),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_two_arguments_of_a_verb_have_one_name() {
+        super::Cli::command().debug_assert();
+    }
+}
