@@ -44,12 +44,16 @@ pub fn run(args: &Args) -> Outcome {
     }
 }
 
-/// The configuration of a verb that needs one.
+/// The configuration of a verb that needs one, with a data directory of the command line.
 ///
 /// # Errors
 /// [`Failure`] with the place of the first fault.
-pub fn load(file: Option<PathBuf>) -> Result<Config, Failure> {
-    Config::load(file.as_deref()).map_err(|error| wrong(&error))
+pub fn load(file: Option<PathBuf>, data: Option<PathBuf>) -> Result<Config, Failure> {
+    let mut config = Config::load(file.as_deref()).map_err(|error| wrong(&error))?;
+    if let Some(data) = data {
+        config.store.dir = data;
+    }
+    Ok(config)
 }
 
 fn check(file: Option<PathBuf>, json: bool) -> Outcome {

@@ -15,6 +15,8 @@ mod doctor;
 mod endpoints;
 pub mod failure;
 mod fake;
+mod keys;
+mod local;
 mod send;
 pub mod show;
 mod why;
@@ -52,6 +54,8 @@ enum Verb {
     Endpoints(endpoints::Args),
     /// List deliveries, or withdraw one
     Deliveries(deliveries::Args),
+    /// List, make and revoke API keys
+    Keys(keys::Args),
     /// Say why a delivery is where it is, what shows it, and who has to act
     Why(why::Args),
     /// Look a data directory and a running engine over, and say what is wrong
@@ -79,6 +83,7 @@ fn run(verb: Verb) -> Outcome {
         Verb::Send(args) => send::run(&args),
         Verb::Endpoints(args) => endpoints::run(&args),
         Verb::Deliveries(args) => deliveries::run(&args),
+        Verb::Keys(args) => keys::run(&args),
         Verb::Why(args) => why::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Config(args) => config::run(&args),

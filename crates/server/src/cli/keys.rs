@@ -1,0 +1,175 @@
+//! `keys`: who may use the API, and as what.
+//!
+//! The first key of an installation is made on its data directory, because there is nobody yet whom
+//! the API could believe; all others are made through the API.
+//!
+//! Absent here: keys that are shown again. A key's text is printed once, when it is made.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+
+use super::client::{Reach, escape};
+use super::failure::{Failure, Outcome};
+use super::local::Home;
+use super::show::{self, moment, text};
+use crate::registry::{KeyDraft, Role};
+
+/// What may be asked.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// List keys; their texts are not kept
+    List(Common),
+    /// Make a key and print it; it is shown only now
+    Create {
+        /// Your own words for it
+        name: String,
+        /// operator, admin, writer, reader or support
+        #[arg(long, default_value = "writer")]
+        role: String,
+        /// Inside of which tenant; yours where none is named
+        #[arg(long)]
+        tenant: Option<String>,
+        /// From when on it is no longer taken (RFC 3339)
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Take a key no longer
+    Revoke {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make an operator's key on the data directory of an engine that is not running: the first one,
+    /// or one for an operator who has lost theirs
+    First {
+        /// The configuration; `postrider.toml` in the working directory where none is named
+        #[arg(long, env = "POSTRIDER_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Data directory, where it is not the configuration's
+        #[arg(long, env = "POSTRIDER_DATA", value_name = "DIRECTORY")]
+        data: Option<PathBuf>,
+    },
+}
+
+#[derive(clap::Args)]
+struct Common {
+    /// Print JSON as the API gives it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// Does it.
+pub fn run(args: &Args) -> Outcome {
+    match &args.verb {
+        Verb::List(common) => list(common),
+        Verb::Create {
+            name,
+            role,
+            tenant,
+            expires,
+            common,
+        } => {
+            let mut body = json!({ "name": name, "role": role });
+            for (key, value) in [("tenant", tenant), ("expires_at", expires)] {
+                if let Some(value) = value {
+                    body[key] = json!(value);
+                }
+            }
+            let made = common.reach.client()?.post("/v1/keys", &body)?;
+            if common.json {
+                show::json(&made);
+            } else {
+                eprintln!(
+                    "key {} for {name}; it is shown only now:",
+                    text(&made, "id")
+                );
+                show::out(&(text(&made, "key") + "\n"));
+            }
+            Ok(())
+        }
+        Verb::Revoke { id, common } => {
+            let path = format!("/v1/keys/{}", escape(id));
+            let answer = common
+                .reach
+                .client()?
+                .ask(&http::Method::DELETE, &path, None)?;
+            if common.json {
+                show::json(&answer);
+            } else {
+                eprintln!("key {id} is taken no longer");
+            }
+            Ok(())
+        }
+        Verb::First { config, data } => first(config.clone(), data.clone()),
+    }
+}
+
+fn list(common: &Common) -> Outcome {
+    let items = common.reach.client()?.pages("/v1/keys", &[], usize::MAX)?;
+    if common.json {
+        show::json(&Value::from(items));
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = items
+        .iter()
+        .map(|item| {
+            let since = |key| moment(&text(item, key));
+            vec![
+                text(item, "id"),
+                text(item, "role"),
+                text(item, "tenant"),
+                since("created_at"),
+                since("last_used_at"),
+                if item["revoked_at"].is_null() {
+                    String::new()
+                } else {
+                    since("revoked_at")
+                },
+                text(item, "name"),
+            ]
+        })
+        .collect();
+    let head = [
+        "KEY",
+        "ROLE",
+        "TENANT",
+        "CREATED",
+        "LAST USED",
+        "REVOKED",
+        "NAME",
+    ];
+    show::out(&show::table(&head, &rows, show::paint()));
+    Ok(())
+}
+
+fn first(config: Option<PathBuf>, data: Option<PathBuf>) -> Outcome {
+    let home = Home::take(&super::config::load(config, data)?)?;
+    let draft = KeyDraft {
+        name: "first key".to_owned(),
+        role: Role::Operator,
+        tenant: None,
+        expires_at: None,
+        environment: "live".to_owned(),
+    };
+    let (_, key) = home
+        .registry
+        .create_key(draft, home.now)
+        .map_err(|error| Failure::no("the key could not be made").because(error))?;
+    eprintln!("an operator's key; it is shown only now:");
+    show::out(&format!("{}\n", key.expose_secret()));
+    Ok(())
+}
