@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use postrider_core::id::KeyDigest;
+use postrider_core::event::Event;
 use postrider_core::observation::Attempt;
 use serde::Serialize;
 
 use super::metrics::{Metrics, kind_name};
+use crate::channel::webhook::trace;
 
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 65_536;
@@ -26,15 +27,8 @@ const BUFFER_BYTES: usize = 65_536;
 pub struct AttemptLine {
     /// What the engine observed.
     pub attempt: Attempt,
-    /// Type of the event.
-    pub event_type: Arc<str>,
-    /// Digest of the idempotency key.
-    pub key_digest: KeyDigest,
-    /// Trace that the request which brought the event belonged to, as 32 hexadecimal digits, or
-    /// empty.
-    pub trace_id: String,
-    /// Span of this attempt, as 16 hexadecimal digits, or empty.
-    pub span_id: String,
+    /// The event it was about, where it was at hand.
+    pub event: Option<Arc<Event>>,
 }
 
 /// The queue's near end. Cloning shares it.
@@ -123,8 +117,8 @@ struct Line<'a> {
     level: &'static str,
     service: &'static str,
     event: &'static str,
-    event_type: &'a str,
-    idempotency_key: String,
+    event_type: Option<&'a str>,
+    idempotency_key: Option<String>,
     correlation_id: uuid::Uuid,
     tenant: u32,
     endpoint: u64,
@@ -137,21 +131,21 @@ struct Line<'a> {
     next_retry_at: Option<String>,
     state: Option<&'static str>,
     dead_letter: bool,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    trace_id: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    span_id: &'a str,
+    trace_id: Option<String>,
+    span_id: Option<String>,
 }
 
 fn render(line: &AttemptLine, buffer: &mut Vec<u8>) {
     let attempt = &line.attempt;
+    let event = line.event.as_deref();
+    let trace = event.map(|event| trace(event, attempt.correlation, attempt.attempt));
     let said = Line {
         timestamp: crate::http::words::moment(attempt.ended_at),
         level: if attempt.dead_letter { "WARN" } else { "INFO" },
         service: "postrider",
         event: "attempt",
-        event_type: &line.event_type,
-        idempotency_key: hex::encode(line.key_digest.0),
+        event_type: event.map(|event| &*event.event_type),
+        idempotency_key: event.map(|event| hex::encode(event.key_digest.0)),
         correlation_id: uuid::Uuid::from_u128(attempt.correlation.0),
         tenant: attempt.tenant.0,
         endpoint: attempt.endpoint.0,
@@ -164,8 +158,8 @@ fn render(line: &AttemptLine, buffer: &mut Vec<u8>) {
         next_retry_at: attempt.next_due_at.map(crate::http::words::moment),
         state: attempt.settled.map(postrider_core::ledger::State::name),
         dead_letter: attempt.dead_letter,
-        trace_id: &line.trace_id,
-        span_id: &line.span_id,
+        trace_id: trace.map(|trace| format!("{:032x}", trace.trace_id)),
+        span_id: trace.map(|trace| format!("{:016x}", trace.span_id)),
     };
     if serde_json::to_writer(&mut *buffer, &said).is_ok() {
         buffer.push(b'\n');
@@ -177,7 +171,9 @@ pub(super) mod tests {
     use super::*;
     use parking_lot::Mutex;
     use postrider_core::cause::Cause;
-    use postrider_core::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, TenantId};
+    use postrider_core::id::{
+        BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, PolicyId, TenantId,
+    };
     use postrider_core::outcome::OutcomeKind;
     use postrider_core::time::Time;
 
@@ -201,13 +197,32 @@ pub(super) mod tests {
         }
     }
 
+    fn event() -> Event {
+        Event {
+            id: EventId(3),
+            uuid: 1,
+            tenant: TenantId(1),
+            key_digest: KeyDigest([0xee; 16]),
+            body_digest: BodyDigest([0; 16]),
+            business_id: "order-1".into(),
+            event_type: "order.paid".into(),
+            version: 1,
+            recipient: "anna".into(),
+            ordering_key: "".into(),
+            traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
+            content_type: "application/json".into(),
+            admitted_at: Time(0),
+            key_expires_at: Time(1),
+            first_delivery: DeliveryId(7),
+            deliveries: 1,
+            payload: bytes::Bytes::from_static(b"a secret"),
+        }
+    }
+
     fn line(number: u32) -> AttemptLine {
         AttemptLine {
             attempt: attempt(number),
-            event_type: "order.paid".into(),
-            key_digest: KeyDigest([0xee; 16]),
-            trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
-            span_id: String::new(),
+            event: Some(Arc::new(event())),
         }
     }
 
@@ -275,7 +290,8 @@ pub(super) mod tests {
              \"endpoint\":9,\"attempt\":2,\"policy_version\":2,\"outcome\":\"retry\",\
              \"cause\":\"SERVICE_DEGRADED\",\"http_status\":503,\"latency_ms\":12,\
              \"next_retry_at\":\"2023-11-14T22:13:22.000Z\",\"state\":null,\
-             \"dead_letter\":false,\"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\"}\n"
+             \"dead_letter\":false,\"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\
+             \"span_id\":\"3c6ef372fe94f296\"}\n"
         );
     }
 }

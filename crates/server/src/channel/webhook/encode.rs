@@ -202,7 +202,7 @@ impl Text {
 
     fn traceparent(&mut self, event: &Event, dispatch: &Dispatch) -> Range<usize> {
         let start = self.0.len();
-        let span = trace(event, dispatch);
+        let span = trace(event, dispatch.correlation, dispatch.attempt);
         self.0.extend_from_slice(b"00-");
         self.hex(&span.trace_id.to_be_bytes());
         self.0.push(b'-');

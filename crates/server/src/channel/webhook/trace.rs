@@ -4,8 +4,8 @@
 //! Absent here: random numbers. A span's id is mixed from the correlation id and the attempt's
 //! number, so the same attempt has the same id wherever it is asked for, the log line included.
 
-use postrider_core::dispatch::Dispatch;
 use postrider_core::event::Event;
+use postrider_core::id::CorrelationId;
 
 /// The ids of one attempt's span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +23,13 @@ pub(super) const TRACEPARENT_LEN: usize = 55;
 
 const SAMPLED: u8 = 1;
 
-/// The span of this attempt.
+/// The span of attempt number `attempt` of the delivery with this correlation id.
 #[must_use]
-pub fn trace(event: &Event, dispatch: &Dispatch) -> Trace {
-    let id = dispatch.correlation.0;
+pub fn trace(event: &Event, correlation: CorrelationId, attempt: u32) -> Trace {
+    let id = correlation.0;
     let (trace_id, flags) = parse(&event.traceparent).unwrap_or((id, SAMPLED));
     // The golden-ratio multiplier of SplitMix64 keeps consecutive attempts far apart.
-    let step = u64::from(dispatch.attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let step = u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let low = u64::try_from(id & u128::from(u64::MAX)).unwrap_or(1);
     let high = u64::try_from(id >> 64).unwrap_or(1);
     Trace {

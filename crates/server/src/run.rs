@@ -1,1 +1,0 @@
-//! The driver: turns the world into inputs and effects into I/O.

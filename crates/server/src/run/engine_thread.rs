@@ -1,0 +1,309 @@
+//! The engine thread: gathers what has come, lets the engine take it, and performs what follows.
+//!
+//! Absent here: a tick. The thread sleeps until something comes or the engine wants to be woken.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use postrider_core::engine::{Config, Engine, Input, Origin};
+use postrider_core::event::LaneCounter;
+use postrider_core::executor::{Executor, World};
+use postrider_core::id::{Ask, Stamp};
+use postrider_core::ledger::Delivery;
+use postrider_core::time::Time;
+use tokio::runtime::Handle;
+
+use super::command::Command;
+use super::intake::{EngineIntake, Gauges};
+use super::world::RealWorld;
+use super::writer::{Writer, WriterStats};
+use crate::clock::Clock;
+use crate::observe::{AttemptLog, Observer};
+use crate::registry::Registry;
+use crate::store::{Fatal, Ledger, Reader};
+use crate::transport::Transport;
+
+/// Commands that one turn takes at the most.
+const TURN_COMMANDS_MAX: usize = 1_024;
+/// Longest sleep.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
+/// Rows that recovery hands to the engine at a time.
+const RECOVERY_ROWS: usize = 4_096;
+
+/// What the engine thread works with.
+pub struct Parts {
+    /// The reading half of the store.
+    pub reader: Arc<dyn Reader>,
+    /// Endpoints by id.
+    pub registry: Arc<Registry>,
+    /// The way out.
+    pub transport: Arc<Transport>,
+    /// Who counts.
+    pub observer: Observer,
+    /// Where each attempt's line goes, if attempts are logged.
+    pub attempt_log: Option<AttemptLog>,
+    /// The engine's clock.
+    pub clock: Arc<Clock>,
+    /// Where attempts run.
+    pub runtime: Handle,
+    /// What others may know.
+    pub gauges: Arc<Gauges>,
+    /// Bytes of events kept at hand.
+    pub events_bytes_max: usize,
+}
+
+/// Where the engine starts.
+pub struct Start {
+    /// Its bounds.
+    pub config: Config,
+    /// Makes the outer ids.
+    pub stamp: Box<dyn Stamp>,
+    /// Where ids go on.
+    pub origin: Origin,
+    /// Everything unsettled, in ascending order of ids.
+    pub unsettled: Unsettled,
+    /// The writing half of the store, recovered.
+    pub ledger: Box<dyn Ledger>,
+    /// Submissions on their way at the most.
+    pub waiting_max: u64,
+}
+
+/// What recovery found, in pieces, so that memory is given back while the engine takes it over.
+#[derive(Default)]
+pub struct Unsettled(VecDeque<Vec<Delivery>>);
+
+impl Unsettled {
+    /// Adds a row. Rows come in ascending order of ids.
+    pub fn push(&mut self, delivery: Delivery) {
+        match self.0.back_mut() {
+            Some(piece) if piece.len() < RECOVERY_ROWS => piece.push(delivery),
+            _ => {
+                let mut piece = Vec::with_capacity(RECOVERY_ROWS);
+                piece.push(delivery);
+                self.0.push_back(piece);
+            }
+        }
+    }
+}
+
+/// The two threads.
+pub struct EngineThread {
+    line: Sender<Command>,
+    engine: JoinHandle<()>,
+    writer: JoinHandle<Result<(), Fatal>>,
+    intake: EngineIntake,
+    stats: Arc<WriterStats>,
+}
+
+impl EngineThread {
+    /// Starts both threads. Endpoints and policies are read from the registry first, and whoever
+    /// changes them from now on announces it.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(
+        parts: Parts,
+        start: Start,
+        fatal: impl FnOnce(&Fatal) + Send + 'static,
+    ) -> std::io::Result<EngineThread> {
+        let (line, commands) = unbounded();
+        let (to_writer, records) = unbounded();
+        let stats = Arc::new(WriterStats::default());
+        let intake = EngineIntake {
+            line: line.clone(),
+            gauges: Arc::clone(&parts.gauges),
+            clock: Arc::clone(&parts.clock),
+            waiting_max: start.waiting_max,
+            window_max: start.config.window_max as u64,
+        };
+        let writer = Writer {
+            ledger: start.ledger,
+            records,
+            line: line.clone(),
+            clock: Arc::clone(&parts.clock),
+            stats: Arc::clone(&stats),
+        };
+        let writer = std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || {
+                let end = writer.run();
+                if let Err(error) = &end {
+                    fatal(error);
+                }
+                end
+            })?;
+        let engine = Engine::new(start.config, start.stamp, start.origin);
+        let mut turning = Turning {
+            clock: Arc::clone(&parts.clock),
+            gauges: Arc::clone(&parts.gauges),
+            commands,
+            inputs: Vec::with_capacity(TURN_COMMANDS_MAX),
+            executor: Executor::new(engine, RealWorld::new(parts, to_writer, line.clone())),
+        };
+        let unsettled = start.unsettled;
+        let engine = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || {
+                turning.recover(unsettled);
+                turning.run();
+            })?;
+        Ok(EngineThread {
+            line,
+            engine,
+            writer,
+            intake,
+            stats,
+        })
+    }
+
+    /// The way in.
+    #[must_use]
+    pub fn intake(&self) -> EngineIntake {
+        self.intake.clone()
+    }
+
+    /// Figures of the writer.
+    #[must_use]
+    pub fn writer_stats(&self) -> Arc<WriterStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// The line to the engine, for whoever announces changes.
+    #[must_use]
+    pub fn line(&self) -> Sender<Command> {
+        self.line.clone()
+    }
+
+    /// Begins nothing more, waits until nothing is under way or `patience` is over, and ends both
+    /// threads. Whatever is still outstanding then is as after a crash.
+    pub fn stop(self, patience: Duration) -> Result<(), Fatal> {
+        let _ = self.line.send(Command::Input(Input::Drain));
+        let began = std::time::Instant::now();
+        while began.elapsed() < patience && !self.engine.is_finished() && !self.is_idle() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.line.send(Command::Stop);
+        drop(self.line);
+        let _ = self.engine.join();
+        self.writer.join().unwrap_or(Ok(()))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.intake.gauges.idle.load(Ordering::Acquire)
+    }
+}
+
+struct Turning {
+    clock: Arc<Clock>,
+    gauges: Arc<Gauges>,
+    commands: Receiver<Command>,
+    inputs: Vec<Input>,
+    executor: Executor<RealWorld>,
+}
+
+impl Turning {
+    /// Tells the engine what it has to know before anything can be asked of it.
+    fn recover(&mut self, unsettled: Unsettled) {
+        let now = self.clock.now();
+        let (policies, gates) = self.executor.world().surroundings();
+        self.executor
+            .turn(now, policies.into_iter().map(Input::Policy));
+        self.executor
+            .turn(now, gates.into_iter().map(Input::Endpoint));
+        for rows in unsettled.0 {
+            let mut deliveries = Vec::with_capacity(rows.len());
+            for delivery in rows {
+                let counter = match delivery.lane {
+                    Some(lane) => self.executor.world().lane(delivery.endpoint, lane.key),
+                    None => LaneCounter::default(),
+                };
+                deliveries.push((delivery, counter));
+            }
+            let absent = Vec::new();
+            self.executor
+                .turn(self.clock.now(), [Input::Loaded { deliveries, absent }]);
+        }
+        self.gauges.recovered.store(true, Ordering::Release);
+    }
+
+    fn run(&mut self) {
+        loop {
+            let first = self.commands.recv_timeout(self.sleep());
+            let mut stop = match first {
+                Ok(command) => self.take(command),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.inputs.push(Input::Wake);
+                    false
+                }
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            while self.inputs.len() < TURN_COMMANDS_MAX
+                && !stop
+                && let Ok(command) = self.commands.try_recv()
+            {
+                stop = self.take(command);
+            }
+            self.executor.turn(self.clock.now(), self.inputs.drain(..));
+            self.show();
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Turns a command into inputs. Returns whether it is the last one.
+    fn take(&mut self, command: Command) -> bool {
+        match command {
+            Command::Input(input) => self.inputs.push(input),
+            Command::Submit {
+                submissions,
+                answer,
+            } => {
+                let first = self.executor.world().expect(submissions.len(), answer);
+                self.inputs
+                    .extend(
+                        submissions
+                            .into_iter()
+                            .zip(first.0..)
+                            .map(|(submission, ask)| Input::Submit {
+                                submission,
+                                ask: Ask(ask),
+                            }),
+                    );
+            }
+            Command::Cancel { delivery, answer } => {
+                let ask = self.executor.world().expect_withdrawal(answer);
+                self.inputs.push(Input::Cancel { delivery, ask });
+            }
+            Command::Event(event) => self.executor.world().keep(&event),
+            Command::Stop => return true,
+        }
+        false
+    }
+
+    fn sleep(&self) -> Duration {
+        let wake = self.executor.engine().next_wake().unwrap_or(Time::NEVER);
+        let ms = wake.since(self.clock.now()).clamp(0, i64::from(u32::MAX));
+        Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(SLEEP_MAX)
+    }
+
+    fn show(&mut self) {
+        let figures = self.executor.engine().figures();
+        self.gauges
+            .window
+            .store(figures.window as u64, Ordering::Relaxed);
+        self.gauges
+            .parked
+            .store(figures.parked as u64, Ordering::Relaxed);
+        self.gauges
+            .slots_used
+            .store(u64::from(figures.slots_used), Ordering::Relaxed);
+        self.gauges
+            .idle
+            .store(self.executor.engine().is_idle(), Ordering::Release);
+    }
+}

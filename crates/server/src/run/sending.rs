@@ -1,0 +1,185 @@
+//! Sending: takes dispatches to the transport and its answers back to the engine.
+//!
+//! Absent here: retries, and any bound of its own. The engine opened each attempt with a slot
+//! reserved for it.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use postrider_core::cause::Cause;
+use postrider_core::dispatch::Dispatch;
+use postrider_core::engine::Input;
+use postrider_core::event::Event;
+use postrider_core::id::{DeliveryId, EventId};
+use postrider_core::outcome::{Outcome, OutcomeKind};
+use tokio::runtime::Handle;
+
+use super::command::Command;
+use super::engine_thread::Parts;
+use super::events::Events;
+use super::world::read_rows;
+use crate::channel::Attempted;
+use crate::clock::Clock;
+use crate::registry::Registry;
+use crate::store::Reader;
+use crate::transport::{Prepared, Transport};
+
+/// Waits before a row that could not be read is asked for again.
+const RELOAD_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Everything that an attempt needs beside itself.
+struct Means {
+    transport: Arc<Transport>,
+    reader: Arc<dyn Reader>,
+    clock: Arc<Clock>,
+    line: Sender<Command>,
+}
+
+pub(super) struct Senders {
+    means: Arc<Means>,
+    registry: Arc<Registry>,
+    runtime: Handle,
+}
+
+impl Senders {
+    pub fn new(parts: &Parts, line: Sender<Command>) -> Senders {
+        Senders {
+            means: Arc::new(Means {
+                transport: Arc::clone(&parts.transport),
+                reader: Arc::clone(&parts.reader),
+                clock: Arc::clone(&parts.clock),
+                line,
+            }),
+            registry: Arc::clone(&parts.registry),
+            runtime: parts.runtime.clone(),
+        }
+    }
+
+    /// Sends a batch. One spawn carries it onto the runtime, where each attempt becomes a task of
+    /// its own without crossing threads again.
+    pub fn send(&self, dispatches: Vec<Dispatch>, events: &Events) {
+        let mut batch = Vec::with_capacity(dispatches.len());
+        for dispatch in dispatches {
+            let event = events.get(dispatch.event).cloned();
+            match self.registry.endpoint(dispatch.endpoint) {
+                Some(endpoint) => {
+                    let prepared = self.means.transport.prepared(&endpoint);
+                    batch.push((dispatch, prepared, event));
+                }
+                None => self
+                    .means
+                    .answer(&dispatch, Attempted::Answered(vanished())),
+            }
+        }
+        let means = Arc::clone(&self.means);
+        self.runtime.spawn(async move {
+            for (dispatch, prepared, event) in batch {
+                let means = Arc::clone(&means);
+                tokio::spawn(async move { means.attempt(dispatch, &prepared, event).await });
+            }
+        });
+    }
+
+    /// Reads rows for the engine.
+    pub fn load(&self, ids: Vec<DeliveryId>) {
+        let means = Arc::clone(&self.means);
+        let runtime = self.runtime.clone();
+        self.runtime.spawn(async move {
+            loop {
+                let (reader, wanted) = (Arc::clone(&means.reader), ids.clone());
+                let read = runtime
+                    .spawn_blocking(move || read_rows(&*reader, &wanted))
+                    .await;
+                match read {
+                    Ok(Ok(loaded)) => {
+                        let _ = means.line.send(Command::Input(loaded));
+                        return;
+                    }
+                    Ok(Err(error)) => tracing::error!(%error, "rows could not be loaded"),
+                    Err(_) => return,
+                }
+                tokio::time::sleep(RELOAD_AFTER).await;
+            }
+        });
+    }
+}
+
+impl Means {
+    async fn attempt(
+        self: Arc<Self>,
+        dispatch: Dispatch,
+        prepared: &Arc<Prepared>,
+        event: Option<Arc<Event>>,
+    ) {
+        let event = match event {
+            Some(event) => Some(event),
+            None => self.read_event(dispatch.event).await,
+        };
+        let attempted = match event {
+            Some(event) => {
+                let now = self.clock.wall();
+                self.transport
+                    .attempt(prepared, &event, &dispatch, now)
+                    .await
+            }
+            None => Attempted::Answered(unreadable()),
+        };
+        self.answer(&dispatch, attempted);
+    }
+
+    async fn read_event(self: &Arc<Self>, id: EventId) -> Option<Arc<Event>> {
+        let reader = Arc::clone(&self.reader);
+        let read = tokio::task::spawn_blocking(move || -> Result<_, crate::store::ReadError> {
+            let Some(event) = reader.event(id)? else {
+                return Ok(None);
+            };
+            let payload = reader.payload(id)?;
+            Ok(payload.map(|payload| Arc::new(Event { payload, ..event })))
+        });
+        match read.await {
+            Ok(Ok(event)) => {
+                if let Some(event) = &event {
+                    let _ = self.line.send(Command::Event(Arc::clone(event)));
+                }
+                event
+            }
+            Ok(Err(error)) => {
+                tracing::error!(event = id.0, %error, "an event could not be read back");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn answer(&self, dispatch: &Dispatch, attempted: Attempted) {
+        let (delivery, attempt) = (dispatch.delivery, dispatch.attempt);
+        let input = match attempted {
+            Attempted::Answered(outcome) => Input::Answered {
+                delivery,
+                attempt,
+                outcome: Box::new(outcome),
+                entropy: rand::random(),
+            },
+            Attempted::NotSent(cause) => Input::NotSent {
+                delivery,
+                attempt,
+                cause,
+            },
+        };
+        let _ = self.line.send(Command::Input(input));
+    }
+}
+
+fn vanished() -> Outcome {
+    Outcome {
+        unsent: true,
+        ..Outcome::bare(OutcomeKind::Reject, Cause::EndpointDeleted)
+    }
+}
+
+fn unreadable() -> Outcome {
+    Outcome {
+        unsent: true,
+        ..Outcome::bare(OutcomeKind::Reject, Cause::PayloadUnreadable)
+    }
+}

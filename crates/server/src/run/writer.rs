@@ -1,0 +1,112 @@
+//! The writer thread: owns the writing half of the store and commits what has gathered.
+//!
+//! Absent here: a timer that makes a batch wait. While one commit waits for the disk the next one
+//! gathers; an idle store commits at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use postrider_core::engine::{Input, Refusal};
+use postrider_core::ledger::Record;
+
+use super::command::Command;
+use crate::clock::Clock;
+use crate::store::{Fatal, Ledger, Verdict};
+
+/// Records of one commit at the most: bounds how long one commit takes.
+pub const COMMIT_RECORDS_MAX: usize = 4_096;
+/// Longest time without housekeeping.
+const TEND_EVERY: Duration = Duration::from_millis(50);
+
+/// Figures of the writer thread.
+#[derive(Debug, Default)]
+pub struct WriterStats {
+    /// Commits made.
+    pub commits: AtomicU64,
+    /// Records in them.
+    pub records: AtomicU64,
+    /// Time spent in commits, in microseconds.
+    pub commit_us: AtomicU64,
+}
+
+pub(super) struct Writer {
+    pub ledger: Box<dyn Ledger>,
+    pub records: Receiver<Vec<Box<Record>>>,
+    pub line: Sender<Command>,
+    pub clock: Arc<Clock>,
+    pub stats: Arc<WriterStats>,
+}
+
+impl Writer {
+    /// Commits until the engine thread has gone away.
+    ///
+    /// # Errors
+    /// [`Fatal`] if the store cannot tell any more what is on disk. Nothing that was not answered
+    /// by then may ever be.
+    pub fn run(mut self) -> Result<(), Fatal> {
+        let mut batch: Vec<Record> = Vec::with_capacity(COMMIT_RECORDS_MAX);
+        let mut tended = Instant::now();
+        let mut more = false;
+        loop {
+            let wait = if more { Duration::ZERO } else { TEND_EVERY };
+            match self.records.recv_timeout(wait) {
+                Ok(records) => batch.extend(records.into_iter().map(|record| *record)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            while batch.len() < COMMIT_RECORDS_MAX
+                && let Ok(records) = self.records.try_recv()
+            {
+                batch.extend(records.into_iter().map(|record| *record));
+            }
+            if !batch.is_empty() {
+                self.commit(&mut batch)?;
+            }
+            if self.records.is_empty() || tended.elapsed() > TEND_EVERY {
+                more = self.ledger.tend(self.clock.now())?;
+                tended = Instant::now();
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: &mut Vec<Record>) -> Result<(), Fatal> {
+        let began = Instant::now();
+        let verdicts = self.ledger.record(batch)?;
+        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.stats.commits.fetch_add(1, Ordering::Relaxed);
+        self.stats
+            .records
+            .fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.stats.commit_us.fetch_add(took_us, Ordering::Relaxed);
+        let Some(through) = batch.last().map(|record| record.ticket) else {
+            return Ok(());
+        };
+        let mut refused = Vec::new();
+        for (record, verdict) in batch.drain(..).zip(verdicts) {
+            if let Some(why) = refusal(&verdict) {
+                tracing::warn!(
+                    ticket = record.ticket.0,
+                    ?verdict,
+                    "the store refused a record"
+                );
+                refused.push((Box::new(record), why));
+            }
+        }
+        let _ = self
+            .line
+            .send(Command::Input(Input::Recorded { through, refused }));
+        Ok(())
+    }
+}
+
+fn refusal(verdict: &Verdict) -> Option<Refusal> {
+    match verdict {
+        Verdict::Recorded => None,
+        Verdict::Full => Some(Refusal::Full),
+        Verdict::Fenced => Some(Refusal::Fenced),
+        Verdict::Conflict(_) => Some(Refusal::Conflict),
+        Verdict::KeyTaken(seen) => Some(Refusal::KeyTaken(*seen)),
+    }
+}
