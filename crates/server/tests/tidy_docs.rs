@@ -51,6 +51,45 @@ fn the_reference_of_settings_is_current() {
     current("docs/configuration.md", &postrider::config::reference());
 }
 
+#[test]
+fn the_page_of_metrics_is_current() {
+    let text = postrider::observe::Metrics::default()
+        .render()
+        .expect("metrics are text");
+    let mut page = String::from(
+        "# Metrics\n\n\
+         `/metrics` answers in the OpenMetrics text format. Labels are few and bounded: no metric\n\
+         names a tenant, an endpoint, a recipient or an event. A counter's name ends in `_total`\n\
+         where it is read.\n\n\
+         This page is made from what the program says of itself.\n\n\
+         | metric | kind | what it counts |\n| --- | --- | --- |\n",
+    );
+    let mut rows: Vec<(&str, &str, &str)> = Vec::new();
+    for line in text.lines() {
+        let Some((word, rest)) = line
+            .strip_prefix("# ")
+            .and_then(|line| line.split_once(' '))
+        else {
+            continue;
+        };
+        let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        if rows.last().is_none_or(|row| row.0 != name) {
+            rows.push((name, "", ""));
+        }
+        let row = rows.last_mut().expect("just pushed");
+        match word {
+            "TYPE" => row.1 = rest,
+            "HELP" => row.2 = rest,
+            _ => {}
+        }
+    }
+    assert!(rows.len() > 10, "metrics describe themselves");
+    for (name, kind, help) in rows {
+        writeln!(page, "| `{name}` | {kind} | {help} |").expect("a string takes all");
+    }
+    current("docs/metrics.md", &page);
+}
+
 /// The page at `path` reads `text`; or is made to, when the environment asks for it.
 fn current(path: &str, text: &str) {
     let full = Path::new(env!("CARGO_MANIFEST_DIR"))
