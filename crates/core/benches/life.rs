@@ -3,7 +3,11 @@
 //!
 //! `cargo bench -p postrider-core` prints nanoseconds for each life at several sizes of the window
 //! and numbers of endpoints. A figure, not a test: it asserts nothing about time.
-#![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
 #![allow(clippy::disallowed_macros)]
 
 use std::sync::Arc;
@@ -47,15 +51,29 @@ fn main() {
 fn run(endpoints: u64, held: u64) -> u128 {
     let mut engine = Engine::new(Config::default(), Box::new(Plain), Origin::default());
     let mut effects = Vec::new();
-    let policy = Policy { slots_max: 1_024, ..Policy::brief(PolicyId(1)) };
-    engine.handle(Time(0), Input::Policy(Arc::new(policy.clone())), &mut effects);
+    let policy = Policy {
+        slots_max: 1_024,
+        ..Policy::brief(PolicyId(1))
+    };
+    engine.handle(
+        Time(0),
+        Input::Policy(Arc::new(policy.clone())),
+        &mut effects,
+    );
     for id in 1..=endpoints {
         engine.handle(Time(0), Input::Endpoint(gate(id, &policy)), &mut effects);
     }
     for id in 0..held {
         let mut later = submission(u64::MAX - id, 1 + id % endpoints);
         later.targets[0].due_at = Time(DAY_MS / 2);
-        engine.handle(Time(0), Input::Submit { submission: later, ask: Ask(0) }, &mut effects);
+        engine.handle(
+            Time(0),
+            Input::Submit {
+                submission: later,
+                ask: Ask(0),
+            },
+            &mut effects,
+        );
         settle_records(&mut engine, &mut effects);
     }
     let began = Instant::now();
@@ -65,7 +83,14 @@ fn run(endpoints: u64, held: u64) -> u128 {
         while submitted < LIVES && under_way.len() < IN_FLIGHT {
             submitted += 1;
             let new = submission(submitted, 1 + submitted % endpoints);
-            engine.handle(Time(1), Input::Submit { submission: new, ask: Ask(1) }, &mut effects);
+            engine.handle(
+                Time(1),
+                Input::Submit {
+                    submission: new,
+                    ask: Ask(1),
+                },
+                &mut effects,
+            );
             under_way.extend(settle_records(&mut engine, &mut effects));
             if under_way.is_empty() && submitted > settled + 4_096 {
                 break;
@@ -73,7 +98,12 @@ fn run(endpoints: u64, held: u64) -> u128 {
         }
         for (delivery, attempt) in std::mem::take(&mut under_way) {
             let outcome = Box::new(Outcome::bare(OutcomeKind::Accept, Cause::Accepted));
-            let input = Input::Answered { delivery, attempt, outcome, entropy: 1 };
+            let input = Input::Answered {
+                delivery,
+                attempt,
+                outcome,
+                entropy: 1,
+            };
             engine.handle(Time(2), input, &mut effects);
             under_way.extend(settle_records(&mut engine, &mut effects));
             settled += 1;
@@ -95,7 +125,10 @@ fn settle_records(engine: &mut Engine, effects: &mut Vec<Effect>) -> Vec<(Delive
             }
         }
         if through.0 > 0 {
-            let recorded = Input::Recorded { through, refused: Vec::new() };
+            let recorded = Input::Recorded {
+                through,
+                refused: Vec::new(),
+            };
             engine.handle(Time(2), recorded, effects);
         }
     }

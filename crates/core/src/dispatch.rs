@@ -145,7 +145,10 @@ impl Engine {
 
     /// Lets endpoints take their turns until slots or endpoints run out.
     pub(crate) fn take_turns(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        while self.slots_used < self.config.slots_max && !self.draining {
+        while self.slots_used < self.config.slots_max
+            && self.pending.len() < self.config.records_max
+            && !self.draining
+        {
             let Some(id) = self.turns.next() else { return };
             let Some(endpoint) = self.endpoints.get_mut(&id) else {
                 continue;

@@ -42,6 +42,10 @@ pub struct Config {
     pub window_max: usize,
     /// See `window_max`.
     pub park_after_ms: i64,
+    /// Records on their way to the store at the most: the buffer of acknowledgments. When it is
+    /// full, nothing is opened and nothing admitted; what comes back from receivers always fits,
+    /// because each attempt under way holds a slot.
+    pub records_max: usize,
     /// What a caller that was refused for want of room is told to wait.
     pub refused_retry_after_ms: i64,
     /// Times a delivery may be put back before it left, until that counts as an attempt.
@@ -57,6 +61,7 @@ impl Default for Config {
             troubled_percent_max: 25,
             window_max: 2_000_000,
             park_after_ms: MINUTE_MS,
+            records_max: 10_000,
             refused_retry_after_ms: SECOND_MS,
             put_backs_max: 8,
             plant: None,

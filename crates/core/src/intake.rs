@@ -88,7 +88,9 @@ impl Engine {
             Some(Why::Draining)
         } else if !self.stuck.is_empty() {
             Some(Why::StorageFull)
-        } else if self.rows.len() + deliveries.max(1) > self.config.window_max {
+        } else if self.pending.len() >= self.config.records_max
+            || self.rows.len() + deliveries.max(1) > self.config.window_max
+        {
             Some(Why::Overloaded)
         } else {
             None

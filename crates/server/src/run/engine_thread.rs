@@ -70,6 +70,8 @@ pub struct Start {
     pub ledger: Box<dyn Ledger>,
     /// Submissions on their way at the most.
     pub waiting_max: u64,
+    /// A commit that takes longer than this closes the intake until it is over.
+    pub commit_slow_ms: i64,
 }
 
 /// What recovery found, in pieces, so that memory is given back while the engine takes it over.
@@ -119,6 +121,7 @@ impl EngineThread {
             clock: Arc::clone(&parts.clock),
             waiting_max: start.waiting_max,
             window_max: start.config.window_max as u64,
+            commit_slow_ms: start.commit_slow_ms,
         };
         let writer = Writer {
             ledger: start.ledger,
@@ -126,6 +129,7 @@ impl EngineThread {
             line: line.clone(),
             clock: Arc::clone(&parts.clock),
             stats: Arc::clone(&stats),
+            gauges: Arc::clone(&parts.gauges),
         };
         let writer = std::thread::Builder::new()
             .name("writer".into())

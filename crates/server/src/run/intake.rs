@@ -3,7 +3,7 @@
 //! Absent here: the engine. Everything goes through its thread's line.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
 use postrider_core::engine::{Reply, Why};
@@ -29,6 +29,8 @@ pub struct Gauges {
     pub window: AtomicU64,
     /// Unsettled deliveries on disk only.
     pub parked: AtomicU64,
+    /// Since when the commit under way has been under way, on the engine's clock; 0 if none is.
+    pub committing_since_ms: AtomicI64,
     /// Attempts under way.
     pub slots_used: AtomicU64,
     /// No attempt and no record is under way.
@@ -46,6 +48,16 @@ pub struct EngineIntake {
     pub(super) clock: Arc<Clock>,
     pub(super) waiting_max: u64,
     pub(super) window_max: u64,
+    pub(super) commit_slow_ms: i64,
+}
+
+impl EngineIntake {
+    /// A commit has been under way for longer than a commit may take: nothing more is let in until
+    /// it is over.
+    fn is_stalled(&self) -> bool {
+        let since = self.gauges.committing_since_ms.load(Ordering::Relaxed);
+        since != 0 && self.clock.now().0 - since > self.commit_slow_ms
+    }
 }
 
 impl Intake for EngineIntake {
@@ -53,7 +65,7 @@ impl Intake for EngineIntake {
         let (answer, answered) = oneshot::channel();
         let count = u64::try_from(submissions.len()).unwrap_or(u64::MAX);
         let before = self.gauges.waiting.fetch_add(count, Ordering::Relaxed);
-        if before + count > self.waiting_max.max(count) {
+        if before + count > self.waiting_max.max(count) || self.is_stalled() {
             self.gauges.waiting.fetch_sub(count, Ordering::Relaxed);
             let refused = Reply::Refused {
                 why: Why::Overloaded,

@@ -12,6 +12,7 @@ use postrider_core::engine::{Input, Refusal};
 use postrider_core::ledger::Record;
 
 use super::command::Command;
+use super::intake::Gauges;
 use crate::clock::Clock;
 use crate::store::{Fatal, Ledger, Verdict};
 
@@ -37,6 +38,7 @@ pub(super) struct Writer {
     pub line: Sender<Command>,
     pub clock: Arc<Clock>,
     pub stats: Arc<WriterStats>,
+    pub gauges: Arc<Gauges>,
 }
 
 impl Writer {
@@ -73,7 +75,10 @@ impl Writer {
 
     fn commit(&mut self, batch: &mut Vec<Record>) -> Result<(), Fatal> {
         let began = Instant::now();
+        let since = &self.gauges.committing_since_ms;
+        since.store(self.clock.now().0, Ordering::Relaxed);
         let verdicts = self.ledger.record(batch)?;
+        since.store(0, Ordering::Relaxed);
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.stats.commits.fetch_add(1, Ordering::Relaxed);
         self.stats
