@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::failure::Failure;
+use super::show::text;
 
 /// Longest wait for a whole answer.
 const ANSWER_MS_MAX: u64 = 30_000;
@@ -43,6 +44,9 @@ pub struct Reach {
         hide_env_values = true
     )]
     key: Option<String>,
+    /// Tenant that is meant, where the key opens the whole installation
+    #[arg(long, env = "POSTRIDER_TENANT", value_name = "NAME")]
+    tenant: Option<String>,
     /// Data directory in which `serve --dev` left its address and key
     #[arg(
         long,
@@ -66,6 +70,7 @@ pub struct DevFile {
 pub struct Client {
     url: Url,
     key: SecretString,
+    tenant: Option<String>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -125,6 +130,7 @@ impl Reach {
         Ok(Client {
             url,
             key: key.into(),
+            tenant: self.tenant.clone(),
             runtime,
         })
     }
@@ -252,7 +258,15 @@ impl Client {
             .await
             .map_err(|error| Unanswered::Connect(authority.clone(), error))?;
         let base = self.url.path().trim_end_matches('/');
-        let request = Request::builder()
+        let tenant = self
+            .tenant
+            .as_ref()
+            .map(|tenant| ("postrider-tenant", tenant));
+        let request = tenant
+            .into_iter()
+            .fold(Request::builder(), |request, (name, value)| {
+                request.header(name, value)
+            })
             .method(method)
             .uri(format!("{base}{path}"))
             .header(header::HOST, &authority)
@@ -334,27 +348,28 @@ where
 /// What an answer other than 2xx means to a person: the problem document in words (RFC 9457).
 #[must_use]
 pub fn refused(answer: &Answer) -> Failure {
-    let word = |key: &str| {
-        answer
-            .body
-            .get(key)
-            .and_then(Value::as_str)
-            .map(super::show::clean)
-    };
+    let word = |key| Some(text(&answer.body, key)).filter(|word| !word.is_empty());
     let title = word("title").unwrap_or_else(|| "the engine says no".to_owned());
     let mut what = format!("{title} (HTTP {})", answer.http_status.as_u16());
-    if let Some(detail) = word("detail").filter(|detail| *detail != title) {
+    if let Some(detail) = word("detail") {
         what = format!("{what}: {detail}");
     }
+    if let (Some(field), Some(rule)) = (word("field"), word("rule")) {
+        let value = word("value").map_or_else(String::new, |value| format!(", not {value}"));
+        what = format!("{what}: `{field}` {rule}{value}");
+    } else if let Some(rule) = word("rule") {
+        what = format!("{what}: {rule}");
+    }
     let failure = match answer.http_status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::usage(what).hint(
-            "check --key or POSTRIDER_KEY; `postrider keys list` shows which key may do what",
-        ),
+        StatusCode::BAD_REQUEST
+        | StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::UNPROCESSABLE_ENTITY => Failure::usage(what),
         _ => Failure::no(what),
     };
-    match (word("code"), word("type")) {
-        (Some(code), _) => failure.hint(format!("{code} is explained in docs/errors.md")),
-        _ => failure,
+    match word("way_out") {
+        Some(way_out) => failure.hint(way_out),
+        None => failure,
     }
 }
 
@@ -394,6 +409,7 @@ mod tests {
         let reach = Reach {
             url: Some(url),
             key: Some("k".into()),
+            tenant: None,
             data: "nowhere".into(),
         };
         reach.client().expect("both are given")
@@ -416,7 +432,7 @@ mod tests {
     fn a_problem_document_becomes_words() {
         let (url, _server) = once(
             "404 Not Found",
-            r#"{"title":"Not there","detail":"no such thing","code":"ABSENT"}"#,
+            r#"{"title":"Not there","detail":"no such thing","way_out":"look elsewhere"}"#,
         );
         let failure = client(url).get("/v1/x").expect_err("a no");
         assert_eq!(failure.to_string(), "Not there (HTTP 404): no such thing");
@@ -439,6 +455,7 @@ mod tests {
         let reach = Reach {
             url: None,
             key: None,
+            tenant: None,
             data: "nowhere".into(),
         };
         let failure = reach.client().err().expect("nothing is known");

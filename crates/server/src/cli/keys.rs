@@ -36,8 +36,8 @@ enum Verb {
         #[arg(long, default_value = "writer")]
         role: String,
         /// Inside of which tenant; yours where none is named
-        #[arg(long)]
-        tenant: Option<String>,
+        #[arg(long, value_name = "NAME")]
+        of: Option<String>,
         /// From when on it is no longer taken (RFC 3339)
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
@@ -79,12 +79,12 @@ pub fn run(args: &Args) -> Outcome {
         Verb::Create {
             name,
             role,
-            tenant,
+            of,
             expires,
             common,
         } => {
             let mut body = json!({ "name": name, "role": role });
-            for (key, value) in [("tenant", tenant), ("expires_at", expires)] {
+            for (key, value) in [("tenant", of), ("expires_at", expires)] {
                 if let Some(value) = value {
                     body[key] = json!(value);
                 }
