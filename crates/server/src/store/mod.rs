@@ -5,7 +5,10 @@
 //!
 //! Absent here: deciding. A store records what the core decided, or says why it did not.
 
+#[cfg(test)]
+mod conformance;
 pub mod embedded;
+pub mod model;
 
 use postrider_core::event::{Event, LaneCounter, Seen};
 use postrider_core::id::{DeliveryId, EndpointId, EventId, KeyDigest, OrderingKey, Seq, TenantId};

@@ -1,0 +1,408 @@
+//! Rows of a ledger file and their explicit conversion to and from the core's values.
+//!
+//! Every row carries a checksum (CRC-32C) over all of its columns in the order of the table, and is
+//! checked whenever it is read: a row that was changed behind the store's back is an error, never
+//! an answer. Unsigned 64-bit numbers are stored as the signed number with the same bits. A row's
+//! length hardly changes when it is settled, so pages stay as full as appending left them.
+//!
+//! Absent here: which file a row is in.
+
+use postrider_core::Bytes;
+use postrider_core::cause::Cause;
+use postrider_core::event::{Event, Seen};
+use postrider_core::id::{
+    BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, OrderingKey, PolicyId,
+    Seq, TenantId,
+};
+use postrider_core::ledger::{Delivery, Lane, State};
+use postrider_core::policy::Guarantee;
+use postrider_core::time::Time;
+use rusqlite::{CachedStatement, Row, params};
+
+/// All columns of a delivery, in order.
+pub const DELIVERY_COLUMNS: &str = "id, correlation, event, tenant, endpoint, policy, guarantee, \
+    state, cause, version, attempt, due_at, expires_at, admitted_at, settled_at, lane_key, \
+    lane_sequence, may_have_acted, last_http_status, last_seq, back, sum";
+
+/// Inserts a delivery; see [`insert_delivery`].
+pub const DELIVERY_INSERT: &str = "INSERT INTO delivery VALUES \
+    (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22)";
+
+/// Moves a delivery, guarded by the version it had; see [`update_delivery`].
+pub const DELIVERY_UPDATE: &str = "UPDATE delivery SET policy = ?3, state = ?4, cause = ?5, \
+    version = ?6, attempt = ?7, due_at = ?8, settled_at = ?9, may_have_acted = ?10, \
+    last_http_status = ?11, last_seq = ?12, sum = ?13 WHERE id = ?1 AND version = ?2";
+
+/// One delivery by id.
+pub const DELIVERY_BY_ID: &str = "SELECT * FROM delivery WHERE id = ?1";
+
+/// Inserts an event; see [`insert_event`].
+pub const EVENT_INSERT: &str = "INSERT INTO event VALUES \
+    (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)";
+
+/// One event by id.
+pub const EVENT_BY_ID: &str = "SELECT * FROM event WHERE id = ?1";
+
+/// A row does not add up.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// Its checksum is another, or a column holds what it cannot hold.
+    #[error("{table} {id} does not match its checksum")]
+    Damaged {
+        /// Which table.
+        table: &'static str,
+        /// Which row.
+        id: u64,
+    },
+    /// SQLite's own word.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// A delivery's row: the delivery, and what the store keeps beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryRow {
+    /// The row.
+    pub delivery: Delivery,
+    /// The delivery before it at the same endpoint, 0 for none.
+    pub back: DeliveryId,
+}
+
+/// An event's row: the event without its payload, and what the store keeps beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    /// The event, with an empty payload.
+    pub event: Event,
+    /// Its key was freed.
+    pub key_released: bool,
+}
+
+impl EventRow {
+    /// What is remembered of the event under its key.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        seen_of(&self.event)
+    }
+}
+
+/// What is remembered of an event under its key.
+#[must_use]
+pub fn seen_of(event: &Event) -> Seen {
+    Seen {
+        event: event.id,
+        uuid: event.uuid,
+        body_digest: event.body_digest,
+        key_expires_at: event.key_expires_at,
+        first_delivery: event.first_delivery,
+        deliveries: event.deliveries,
+    }
+}
+
+/// A checksum in the making, over the columns of a row.
+pub(super) struct Sum(u32);
+
+impl Sum {
+    pub(super) fn new() -> Sum {
+        Sum(0)
+    }
+
+    /// Adds numbers.
+    pub(super) fn numbers<const N: usize>(self, numbers: [u64; N]) -> Sum {
+        let mut bytes = [[0; 8]; N];
+        for (to, number) in bytes.iter_mut().zip(numbers) {
+            *to = number.to_le_bytes();
+        }
+        Sum(crc32c::crc32c_append(self.0, bytes.as_flattened()))
+    }
+
+    /// Adds bytes, and how many they are.
+    pub(super) fn bytes(self, bytes: &[u8]) -> Sum {
+        Sum(crc32c::crc32c_append(
+            self.numbers([bytes.len() as u64]).0,
+            bytes,
+        ))
+    }
+
+    /// As it is stored: signed, so that it takes four bytes.
+    pub(super) fn get(self) -> i32 {
+        self.0.cast_signed()
+    }
+}
+
+fn delivery_sum(delivery: &Delivery, back: DeliveryId) -> i32 {
+    let (lane, key, sequence) = match delivery.lane {
+        Some(lane) => (1, lane.key.0, lane.sequence),
+        None => (0, 0, 0),
+    };
+    Sum::new()
+        .numbers([
+            delivery.id.0,
+            delivery.correlation.0 as u64,
+            (delivery.correlation.0 >> 64) as u64,
+            delivery.event.0,
+            u64::from(delivery.tenant.0),
+            delivery.endpoint.0,
+            u64::from(delivery.policy.0),
+            delivery.guarantee as u64,
+            delivery.state as u64,
+            u64::from(delivery.cause.number()),
+            u64::from(delivery.version),
+            u64::from(delivery.attempt),
+            delivery.due_at.0.cast_unsigned(),
+            delivery.expires_at.0.cast_unsigned(),
+            delivery.admitted_at.0.cast_unsigned(),
+            settled_at(delivery).cast_unsigned(),
+            lane,
+            key,
+            sequence,
+            u64::from(delivery.may_have_acted),
+            u64::from(delivery.last_http_status),
+            delivery.last_seq.0,
+            back.0,
+        ])
+        .get()
+}
+
+fn settled_at(delivery: &Delivery) -> i64 {
+    delivery.settled_at.unwrap_or(Time::NEVER).0
+}
+
+/// Inserts a row by [`DELIVERY_INSERT`].
+///
+/// # Errors
+/// SQLite's.
+pub fn insert_delivery(
+    statement: &mut CachedStatement<'_>,
+    delivery: &Delivery,
+    back: DeliveryId,
+) -> rusqlite::Result<()> {
+    statement.execute(params![
+        delivery.id.0.cast_signed(),
+        &delivery.correlation.0.to_be_bytes()[..],
+        delivery.event.0.cast_signed(),
+        delivery.tenant.0,
+        delivery.endpoint.0.cast_signed(),
+        delivery.policy.0,
+        delivery.guarantee as u8,
+        delivery.state as u8,
+        delivery.cause.number(),
+        delivery.version,
+        delivery.attempt,
+        delivery.due_at.0,
+        delivery.expires_at.0,
+        delivery.admitted_at.0,
+        settled_at(delivery),
+        delivery.lane.map(|lane| lane.key.0.cast_signed()),
+        delivery.lane.map(|lane| lane.sequence.cast_signed()),
+        delivery.may_have_acted,
+        delivery.last_http_status,
+        delivery.last_seq.0.cast_signed(),
+        back.0.cast_signed(),
+        delivery_sum(delivery, back),
+    ])?;
+    Ok(())
+}
+
+/// Moves a row from `version` to where `delivery` is, by [`DELIVERY_UPDATE`]. Returns whether there
+/// was a row at that version.
+///
+/// # Errors
+/// SQLite's.
+pub fn update_delivery(
+    statement: &mut CachedStatement<'_>,
+    version: u32,
+    delivery: &Delivery,
+    back: DeliveryId,
+) -> rusqlite::Result<bool> {
+    let changed = statement.execute(params![
+        delivery.id.0.cast_signed(),
+        version,
+        delivery.policy.0,
+        delivery.state as u8,
+        delivery.cause.number(),
+        delivery.version,
+        delivery.attempt,
+        delivery.due_at.0,
+        settled_at(delivery),
+        delivery.may_have_acted,
+        delivery.last_http_status,
+        delivery.last_seq.0.cast_signed(),
+        delivery_sum(delivery, back),
+    ])?;
+    Ok(changed == 1)
+}
+
+/// Reads a row of [`DELIVERY_COLUMNS`].
+///
+/// # Errors
+/// [`RowError`].
+pub fn read_delivery(row: &Row<'_>) -> Result<DeliveryRow, RowError> {
+    let id = unsigned(row, 0)?;
+    let damaged = || RowError::Damaged {
+        table: "delivery",
+        id,
+    };
+    let read = || -> Option<DeliveryRow> {
+        let settled = Time(row.get(14).ok()?);
+        let lane = match row.get::<_, Option<i64>>(15).ok()? {
+            Some(key) => Some(Lane {
+                key: OrderingKey(key.cast_unsigned()),
+                sequence: unsigned(row, 16).ok()?,
+            }),
+            None => None,
+        };
+        let delivery = Delivery {
+            id: DeliveryId(id),
+            correlation: CorrelationId(u128::from_be_bytes(fixed(row, 1)?)),
+            event: EventId(unsigned(row, 2).ok()?),
+            tenant: TenantId(row.get(3).ok()?),
+            endpoint: EndpointId(unsigned(row, 4).ok()?),
+            policy: PolicyId(row.get(5).ok()?),
+            guarantee: Guarantee::from_number(row.get(6).ok()?)?,
+            state: State::from_number(row.get(7).ok()?)?,
+            cause: Cause::from_number(row.get(8).ok()?)?,
+            version: row.get(9).ok()?,
+            attempt: row.get(10).ok()?,
+            due_at: Time(row.get(11).ok()?),
+            expires_at: Time(row.get(12).ok()?),
+            admitted_at: Time(row.get(13).ok()?),
+            settled_at: (settled != Time::NEVER).then_some(settled),
+            lane,
+            may_have_acted: row.get(17).ok()?,
+            last_http_status: row.get(18).ok()?,
+            last_seq: Seq(unsigned(row, 19).ok()?),
+        };
+        let back = DeliveryId(unsigned(row, 20).ok()?);
+        Some(DeliveryRow { delivery, back })
+    };
+    let read = read().ok_or_else(damaged)?;
+    let sum: i32 = row.get(21).map_err(|_| damaged())?;
+    match delivery_sum(&read.delivery, read.back) == sum {
+        true => Ok(read),
+        false => Err(damaged()),
+    }
+}
+
+fn event_sum(event: &Event, key_released: bool) -> i32 {
+    Sum::new()
+        .numbers([
+            event.id.0,
+            event.uuid as u64,
+            (event.uuid >> 64) as u64,
+            u64::from(event.tenant.0),
+        ])
+        .bytes(&event.key_digest.0)
+        .bytes(&event.body_digest.0)
+        .bytes(event.business_id.as_bytes())
+        .bytes(event.event_type.as_bytes())
+        .bytes(event.recipient.as_bytes())
+        .bytes(event.ordering_key.as_bytes())
+        .bytes(event.traceparent.as_bytes())
+        .bytes(event.content_type.as_bytes())
+        .numbers([
+            u64::from(event.version),
+            event.admitted_at.0.cast_unsigned(),
+            event.key_expires_at.0.cast_unsigned(),
+            u64::from(key_released),
+            event.first_delivery.0,
+            u64::from(event.deliveries),
+        ])
+        .get()
+}
+
+/// Inserts a row by [`EVENT_INSERT`].
+///
+/// # Errors
+/// SQLite's.
+pub fn insert_event(
+    statement: &mut CachedStatement<'_>,
+    event: &Event,
+    key_released: bool,
+) -> rusqlite::Result<()> {
+    statement.execute(params![
+        event.id.0.cast_signed(),
+        &event.uuid.to_be_bytes()[..],
+        event.tenant.0,
+        &event.key_digest.0[..],
+        &event.body_digest.0[..],
+        &*event.business_id,
+        &*event.event_type,
+        event.version,
+        &*event.recipient,
+        &*event.ordering_key,
+        &*event.traceparent,
+        &*event.content_type,
+        event.admitted_at.0,
+        event.key_expires_at.0,
+        key_released,
+        event.first_delivery.0.cast_signed(),
+        event.deliveries,
+        event_sum(event, key_released),
+    ])?;
+    Ok(())
+}
+
+/// Frees a key: sets the mark and the checksum that goes with it.
+pub const EVENT_RELEASE: &str = "UPDATE event SET key_released = 1, sum = ?2 WHERE id = ?1";
+
+/// Marks an event's key as freed by [`EVENT_RELEASE`].
+///
+/// # Errors
+/// SQLite's.
+pub fn release_event(statement: &mut CachedStatement<'_>, event: &Event) -> rusqlite::Result<()> {
+    statement.execute(params![event.id.0.cast_signed(), event_sum(event, true)])?;
+    Ok(())
+}
+
+/// Reads a row of the event table.
+///
+/// # Errors
+/// [`RowError`].
+pub fn read_event(row: &Row<'_>) -> Result<EventRow, RowError> {
+    let id = unsigned(row, 0)?;
+    let damaged = || RowError::Damaged { table: "event", id };
+    let read = || -> Option<EventRow> {
+        let event = Event {
+            id: EventId(id),
+            uuid: u128::from_be_bytes(fixed(row, 1)?),
+            tenant: TenantId(row.get(2).ok()?),
+            key_digest: KeyDigest(fixed(row, 3)?),
+            body_digest: BodyDigest(fixed(row, 4)?),
+            business_id: text(row, 5)?,
+            event_type: text(row, 6)?,
+            version: row.get(7).ok()?,
+            recipient: text(row, 8)?,
+            ordering_key: text(row, 9)?,
+            traceparent: text(row, 10)?,
+            content_type: text(row, 11)?,
+            admitted_at: Time(row.get(12).ok()?),
+            key_expires_at: Time(row.get(13).ok()?),
+            first_delivery: DeliveryId(unsigned(row, 15).ok()?),
+            deliveries: row.get(16).ok()?,
+            payload: Bytes::new(),
+        };
+        let key_released = row.get(14).ok()?;
+        Some(EventRow {
+            event,
+            key_released,
+        })
+    };
+    let read = read().ok_or_else(damaged)?;
+    let sum: i32 = row.get(17).map_err(|_| damaged())?;
+    match event_sum(&read.event, read.key_released) == sum {
+        true => Ok(read),
+        false => Err(damaged()),
+    }
+}
+
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+fn fixed<const N: usize>(row: &Row<'_>, column: usize) -> Option<[u8; N]> {
+    row.get_ref(column).ok()?.as_blob().ok()?.try_into().ok()
+}
+
+fn text(row: &Row<'_>, column: usize) -> Option<Box<str>> {
+    Some(row.get_ref(column).ok()?.as_str().ok()?.into())
+}
