@@ -11,6 +11,7 @@ pub mod client;
 mod completions;
 mod config;
 mod deliveries;
+pub mod demo;
 mod doctor;
 mod endpoints;
 pub mod failure;
@@ -46,6 +47,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Kill an engine under load, again and again, and hold it against its promises
+    Demo(demo::Args),
     /// Run a webhook sink that verifies, records, and misbehaves as told
     Fake(fake::Args),
     /// Submit one event
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Outcome {
     match verb {
+        Verb::Demo(args) => demo::run(&args),
         Verb::Fake(args) => fake::run(&args),
         Verb::Send(args) => send::run(&args),
         Verb::Endpoints(args) => endpoints::run(&args),

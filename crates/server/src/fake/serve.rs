@@ -23,7 +23,7 @@ const HANG_MS: u64 = 3_600_000;
 
 const KEY: HeaderName = HeaderName::from_static("x-webhook-idempotency-key");
 const STANDARD_ID: HeaderName = HeaderName::from_static("webhook-id");
-const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
+const CORRELATION: HeaderName = HeaderName::from_static("x-postrider-correlation-id");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-postrider-attempt");
 const SEQUENCE: HeaderName = HeaderName::from_static("x-event-sequence-id");
 const PREVIOUS: HeaderName = HeaderName::from_static("x-event-previous-sequence-id");

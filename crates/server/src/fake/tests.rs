@@ -58,7 +58,7 @@ async fn ask(fake: &Fake, path: &str) -> Result<String, std::io::Error> {
 #[tokio::test]
 async fn a_request_is_answered_and_recorded() {
     let fake = fake().await;
-    let headers = "x-webhook-idempotency-key: k1\r\nx-correlation-id: c1\r\n\
+    let headers = "x-webhook-idempotency-key: k1\r\nx-postrider-correlation-id: c1\r\n\
                    x-postrider-attempt: 3\r\nx-event-sequence-id: 7\r\n\
                    x-event-previous-sequence-id: 6\r\n";
     let answer = exchange(&fake, &post("/a?b=c", headers, r#"{"n":1}"#), usize::MAX).await;
