@@ -20,6 +20,7 @@ mod keys;
 mod local;
 mod send;
 pub mod show;
+mod tenants;
 mod why;
 
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ enum Verb {
     Endpoints(endpoints::Args),
     /// List deliveries, or withdraw one
     Deliveries(deliveries::Args),
+    /// List and make tenants
+    Tenants(tenants::Args),
     /// List, make and revoke API keys
     Keys(keys::Args),
     /// Say why a delivery is where it is, what shows it, and who has to act
@@ -87,6 +90,7 @@ fn run(verb: Verb) -> Outcome {
         Verb::Send(args) => send::run(&args),
         Verb::Endpoints(args) => endpoints::run(&args),
         Verb::Deliveries(args) => deliveries::run(&args),
+        Verb::Tenants(args) => tenants::run(&args),
         Verb::Keys(args) => keys::run(&args),
         Verb::Why(args) => why::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
