@@ -151,7 +151,7 @@ fn wait(client: &Client, ids: &[String], limit: Duration) -> Result<Vec<Value>, 
 
 fn tell(admitted: &Value, ids: &[String], settled: &[Value]) {
     let repeat = admitted["duplicate"].as_bool().unwrap_or(false);
-    let event = text(admitted, "id");
+    let event = text(admitted, "event_id");
     let what = if repeat { "a repeat of event" } else { "event" };
     eprintln!("{what} {event}, {} deliveries", ids.len());
     if settled.is_empty() {
