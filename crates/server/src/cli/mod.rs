@@ -7,6 +7,7 @@
 //! Absent here: any work. Verbs that act on a running engine go through its HTTP API, like every
 //! other caller; verbs that act on a data directory go through the store.
 
+mod backup;
 pub mod client;
 mod completions;
 mod config;
@@ -18,6 +19,7 @@ pub mod failure;
 mod fake;
 mod keys;
 mod local;
+mod restore;
 mod send;
 pub mod show;
 mod tenants;
@@ -66,6 +68,10 @@ enum Verb {
     Why(why::Args),
     /// Look a data directory and a running engine over, and say what is wrong
     Doctor(doctor::Args),
+    /// Copy the data directory, while the engine runs or not
+    Backup(backup::Args),
+    /// Make a data directory out of a backup
+    Restore(restore::Args),
     /// Check the configuration, or print every setting there is
     Config(config::Args),
     /// Print a completion script for a shell
@@ -94,6 +100,8 @@ fn run(verb: Verb) -> Outcome {
         Verb::Keys(args) => keys::run(&args),
         Verb::Why(args) => why::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Backup(args) => backup::run(&args),
+        Verb::Restore(args) => restore::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }
