@@ -130,7 +130,7 @@ fn list(filter: &Filter) -> Outcome {
                 text(item, "cause"),
                 number(item, "attempt").to_string(),
                 text(item, "event_type"),
-                text(item, "endpoint"),
+                text(item, "endpoint_id"),
             ]
         })
         .collect();

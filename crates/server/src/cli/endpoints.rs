@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> Outcome {
         ),
         Verb::Resume(one) => act(one, &Method::POST, "/resume", Some(&json!({})), card),
         Verb::Rotate(one) => act(one, &Method::POST, "/rotate-secret", Some(&json!({})), card),
-        Verb::Test(one) => act(one, &Method::POST, "/test", Some(&json!({})), card),
+        Verb::Test(one) => act(one, &Method::POST, "/test", Some(&json!({})), sent),
         Verb::Remove(one) => act(one, &Method::DELETE, "", None, |_| String::new()),
     }
 }
@@ -201,6 +201,12 @@ fn card(item: &Value) -> String {
         let _ = writeln!(card, "{key:<width$}  {}", shown(value));
     }
     card
+}
+
+/// The ids of what was submitted, a line each: what `why` takes.
+fn sent(admitted: &Value) -> String {
+    let ids = super::send::delivery_ids(admitted);
+    ids.iter().map(|id| format!("{id}\n")).collect()
 }
 
 fn words(list: &Value) -> String {

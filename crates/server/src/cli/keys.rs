@@ -17,6 +17,8 @@ use super::local::Home;
 use super::show::{self, moment, text};
 use crate::registry::{KeyDraft, Role};
 
+const DAY_S: u32 = 86_400;
+
 /// What may be asked.
 #[derive(clap::Args)]
 pub struct Args {
@@ -35,12 +37,12 @@ enum Verb {
         /// operator, admin, writer, reader or support
         #[arg(long, default_value = "writer")]
         role: String,
-        /// Inside of which tenant; yours where none is named
-        #[arg(long, value_name = "NAME")]
-        of: Option<String>,
-        /// From when on it is no longer taken (RFC 3339)
-        #[arg(long, value_name = "TIME")]
-        expires: Option<String>,
+        /// For the whole installation rather than one tenant
+        #[arg(long)]
+        whole_installation: bool,
+        /// From when on it is no longer taken, in days from now
+        #[arg(long, value_name = "DAYS")]
+        expires_in: Option<u16>,
         #[command(flatten)]
         common: Common,
     },
@@ -79,15 +81,15 @@ pub fn run(args: &Args) -> Outcome {
         Verb::Create {
             name,
             role,
-            of,
-            expires,
+            whole_installation,
+            expires_in,
             common,
         } => {
-            let mut body = json!({ "name": name, "role": role });
-            for (key, value) in [("tenant", of), ("expires_at", expires)] {
-                if let Some(value) = value {
-                    body[key] = json!(value);
-                }
+            let mut body = json!({
+                "name": name, "role": role, "whole_installation": whole_installation,
+            });
+            if let Some(days) = expires_in {
+                body["expires_in_s"] = json!(u32::from(*days) * DAY_S);
             }
             let made = common.reach.client()?.post("/v1/keys", &body)?;
             if common.json {
@@ -131,7 +133,7 @@ fn list(common: &Common) -> Outcome {
             vec![
                 text(item, "id"),
                 text(item, "role"),
-                text(item, "tenant"),
+                text(item, "tenant_id"),
                 since("created_at"),
                 since("last_used_at"),
                 if item["revoked_at"].is_null() {

@@ -115,7 +115,8 @@ fn payload(argument: &str) -> Result<Value, Failure> {
     Ok(serde_json::from_str(&words).unwrap_or(Value::String(words)))
 }
 
-fn delivery_ids(admitted: &Value) -> Vec<String> {
+/// The ids of the deliveries that an event became.
+pub(super) fn delivery_ids(admitted: &Value) -> Vec<String> {
     let deliveries = admitted["deliveries"]
         .as_array()
         .map_or(&[][..], Vec::as_slice);

@@ -1,9 +1,8 @@
 //! `why`: one delivery as a verdict, the evidence for it, and who has to act.
 //!
-//! Absent here: the words for causes, which are the core's, and guessing. What cannot be known is
+//! Absent here: the words for causes, which come with the delivery, and guessing. What cannot be known is
 //! said to be unknown.
 
-use postrider_core::cause::Cause;
 use postrider_core::ledger::State;
 use serde_json::{Value, json};
 
@@ -76,18 +75,12 @@ struct Verdict<'a> {
 
 impl<'a> Verdict<'a> {
     fn of(delivery: &'a Value) -> Verdict<'a> {
-        let cause = Cause::from_code(&text(delivery, "cause"));
         let state = State::from_name(&text(delivery, "state"));
         Verdict {
             delivery,
-            sentence: sentence(delivery, state, cause),
+            sentence: sentence(delivery, state),
             evidence: evidence(delivery),
-            act: cause
-                .map_or(
-                    "The operator: this version does not know the cause.",
-                    Cause::advice,
-                )
-                .to_owned(),
+            act: text(delivery, "advice"),
             unknown: unknown(delivery, state),
         }
     }
@@ -128,8 +121,8 @@ impl<'a> Verdict<'a> {
     }
 }
 
-fn sentence(delivery: &Value, state: Option<State>, cause: Option<Cause>) -> String {
-    let why = cause.map_or_else(|| text(delivery, "cause"), |cause| cause.text().to_owned());
+fn sentence(delivery: &Value, state: Option<State>) -> String {
+    let why = text(delivery, "cause_text");
     let attempts = match number(delivery, "attempt") {
         0 => "without an attempt".to_owned(),
         1 => "after one attempt".to_owned(),
@@ -179,9 +172,9 @@ fn evidence(delivery: &Value) -> Vec<String> {
         .map_or(&[][..], Vec::as_slice);
     let mut lines = vec![format!(
         "event {} ({}) to endpoint {}, {}",
-        text(delivery, "event"),
+        text(delivery, "event_id"),
         text(delivery, "event_type"),
-        text(delivery, "endpoint"),
+        text(delivery, "endpoint_id"),
         text(delivery, "guarantee"),
     )];
     lines.extend(history.iter().map(step));
