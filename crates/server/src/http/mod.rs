@@ -1,4 +1,188 @@
-//! `http`.
+//! The HTTP API: requests in, problem documents or answers out, and one seam to the engine.
+//!
+//! The way of a request: `server` (connections and their limits) → [`router`] → `access` (key,
+//! pace, role, tenant) → a handler in `v1` → [`intake`] or the registry or the store's reading half
+//! → `error`, the only file that knows which HTTP status a cause has.
+//!
+//! Absent here: deciding. Nothing in this module says what becomes of a delivery.
 
+pub mod access;
+mod body;
+mod digest;
+mod docs;
+pub mod error;
+mod health;
 pub mod intake;
+mod server;
+mod v1;
 pub mod words;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use postrider_core::engine::Why;
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::config;
+use crate::observe::Metrics;
+use crate::registry::Registry;
+use crate::store::Reader;
+use error::{Code, Problem};
+use intake::{Intake, Locate};
+pub use server::{ServeError, serve};
+
+/// Everything that handlers use.
+pub struct Api {
+    /// Tenants, keys, endpoints, policies.
+    pub registry: Arc<Registry>,
+    /// The way to the engine.
+    pub intake: Arc<dyn Intake>,
+    /// The ledger, to read.
+    pub reader: Arc<dyn Reader>,
+    /// From outer ids to inner ones.
+    pub locate: Arc<dyn Locate>,
+    /// Where things are counted.
+    pub metrics: Arc<Metrics>,
+    /// Limits of requests.
+    pub limits: config::Server,
+    /// Plain `http://` endpoints may be registered.
+    pub allow_http: bool,
+    /// What a caller that finds no room is told to wait.
+    pub retry_after_ms: u64,
+    /// Turns true when the process was asked to end.
+    pub draining: watch::Receiver<bool>,
+}
+
+impl Api {
+    /// There is room for a submission, as far as can be told before it is read. A full disk is not
+    /// asked about: only trying finds out that there is room again.
+    fn room(&self) -> Result<(), Problem> {
+        if *self.draining.borrow() {
+            self.count_refusal(Why::Draining);
+            return Err(error::refused(Why::Draining, i64::from(DRAINING_RETRY_MS)));
+        }
+        let load = self.intake.load();
+        if load.waiting < load.waiting_max && load.window < load.window_max {
+            return Ok(());
+        }
+        self.count_refusal(Why::Overloaded);
+        Err(Problem::of(Code::Overloaded).retry_after_ms(self.retry_after_ms))
+    }
+
+    fn count_refusal(&self, why: Why) {
+        match why {
+            Why::Overloaded => &self.metrics.refused_overloaded,
+            Why::StorageFull => &self.metrics.refused_storage_full,
+            Why::Draining => &self.metrics.refused_draining,
+        }
+        .inc();
+    }
+}
+
+/// What a caller is told to wait while the process ends: another one is up by then.
+const DRAINING_RETRY_MS: u32 = 1_000;
+
+/// The whole API.
+pub fn router(api: Arc<Api>) -> Router {
+    let (with_key, _) = v1::routes().split_for_parts();
+    let with_key = with_key
+        .route("/metrics", get(health::metrics))
+        .route_layer(from_fn_with_state(Arc::clone(&api), access::gate));
+    let open = Router::new()
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::overview))
+        .route("/docs/errors/{code}", get(docs::error));
+    finished(with_key.merge(open), api)
+}
+
+/// Health and metrics without a key, for a listener that only the operator reaches.
+pub fn admin_router(api: Arc<Api>) -> Router {
+    let open = Router::new()
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics));
+    finished(open, api)
+}
+
+fn finished(router: Router<Arc<Api>>, api: Arc<Api>) -> Router {
+    router
+        .route_layer(from_fn_with_state(Arc::clone(&api), count))
+        .method_not_allowed_fallback(async || Problem::of(Code::MethodNotAllowed))
+        .fallback(async || Problem::of(Code::NotFound).detail("there is no such route"))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(plain))
+        .with_state(api)
+}
+
+/// Counts requests by route and class of answer.
+async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = path
+        .and_then(|path| known_route(path.as_str()))
+        .unwrap_or("other");
+    api.metrics.request(route, response.status().as_u16());
+    response
+}
+
+/// The route as it stands in the program, for a label that outlives the request.
+fn known_route(path: &str) -> Option<&'static str> {
+    const OPEN: [&str; 5] = [
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/docs",
+        "/docs/errors/{code}",
+    ];
+    let with_key = access::ROUTES.iter().map(|(_, route, _)| *route);
+    with_key.chain(OPEN).find(|route| *route == path)
+}
+
+/// Nothing that is answered is to be sniffed, framed or kept by anybody in between.
+async fn plain(request: Request, next: Next) -> Response {
+    use http::{HeaderName, HeaderValue, header};
+    let mut response = next.run(request).await;
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("x-frame-options"), "DENY"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A panic is a broken invariant of ours: this request ends, the others go on.
+#[allow(clippy::needless_pass_by_value)] // as the layer hands it over
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown");
+    tracing::error!(panic = text, "a handler panicked");
+    Problem::of(Code::Internal).into_response()
+}
+
+/// Does what waits for a disk on a thread that may wait.
+async fn blocking<T: Send + 'static>(
+    api: &Arc<Api>,
+    work: impl FnOnce(&Arc<Api>) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let api = Arc::clone(api);
+    tokio::task::spawn_blocking(move || work(&api))
+        .await
+        .map_err(|error| {
+            tracing::error!(%error, "a blocking call ended early");
+            Problem::of(Code::Internal)
+        })
+}

@@ -18,9 +18,10 @@ use super::directory::Directory;
 use super::model::{Endpoint, EndpointState, Secret, TlsProfile};
 use super::validate::{self, Invalid};
 use super::{Change, Registry, RegistryError};
+use crate::channel::webhook::generate_secret;
 
-/// Random bytes of a new signing secret.
-const SECRET_BYTES: usize = 32;
+/// Bytes of a fingerprint.
+const FINGERPRINT_BYTES: usize = 8;
 /// Secrets that sign at once at most: the current one and the one before it.
 pub const SECRETS_MAX: usize = 2;
 
@@ -68,6 +69,14 @@ impl Registry {
     #[must_use]
     pub fn endpoint_by_uuid(&self, uuid: Uuid) -> Option<Arc<Endpoint>> {
         self.directory.read().by_uuid(uuid).cloned()
+    }
+
+    /// Stands for an endpoint's address in logs and on screens: a keyed hash, the same for the
+    /// same address in one installation, and nothing that can be guessed from.
+    #[must_use]
+    pub fn fingerprint(&self, endpoint: &Endpoint) -> String {
+        let hash = blake3::keyed_hash(&self.fingerprint_key, endpoint.url.as_str().as_bytes());
+        hex::encode(&hash.as_bytes()[..FINGERPRINT_BYTES])
     }
 
     /// Creates an endpoint.
@@ -186,7 +195,7 @@ impl Registry {
             if let Some(current) = endpoint.secrets.first_mut() {
                 current.expires_at = Some(now.plus(overlap_ms));
             }
-            let value = new.unwrap_or_else(draw_secret);
+            let value = new.unwrap_or_else(generate_secret);
             endpoint.secrets.insert(
                 0,
                 Secret {
@@ -295,21 +304,8 @@ static EMPTY_URL: std::sync::LazyLock<Url> = std::sync::LazyLock::new(|| {
     Url::parse("https://deleted.invalid/").unwrap_or_else(|_| unreachable!("a constant"))
 });
 
-/// A new signing secret, as Standard Webhooks spells it.
-#[must_use]
-pub fn draw_secret() -> SecretString {
-    use base64::Engine as _;
-    let mut bytes = zeroize::Zeroizing::new([0_u8; SECRET_BYTES]);
-    rand::fill(&mut bytes[..]);
-    format!(
-        "whsec_{}",
-        base64::engine::general_purpose::STANDARD.encode(&bytes[..])
-    )
-    .into()
-}
-
 fn fresh(tenant: TenantId, draft: EndpointDraft, now: Time) -> Endpoint {
-    let value = draft.secret.unwrap_or_else(draw_secret);
+    let value = draft.secret.unwrap_or_else(generate_secret);
     Endpoint {
         id: EndpointId(0),
         uuid: Uuid::from_u128(uuid_v4_bits(rand::random())),
