@@ -23,6 +23,15 @@ use crate::policy::{Guarantee, HeadOfLine, Policy};
 use crate::schedule;
 use crate::time::Time;
 
+/// A receiver's wish for silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Until when.
+    pub until: Time,
+    /// After how long one attempt may try whether it still means it, in milliseconds.
+    pub patience_ms: i64,
+}
+
 /// What follows an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
@@ -32,8 +41,8 @@ pub struct Settlement {
     pub cause: Cause,
     /// The address is gone: nothing more is sent to the endpoint.
     pub retire: bool,
-    /// The receiver asked everybody to be silent until then.
-    pub hold_until: Option<Time>,
+    /// The receiver asked everybody to be silent.
+    pub hold: Option<Hold>,
     /// The receiver named a time beyond the policy's cap, in milliseconds: an incident.
     pub incident_ms: Option<i64>,
 }
@@ -73,10 +82,13 @@ pub fn settle(
         next,
         cause,
         retire: outcome.kind == OutcomeKind::Gone,
-        hold_until: outcome
+        hold: outcome
             .retry_after_ms
             .filter(|_| throttled)
-            .map(|named| now.plus(named)),
+            .map(|named| Hold {
+                until: now.plus(named),
+                patience_ms: policy.retry_after_cap_ms,
+            }),
         incident_ms: outcome.retry_after_ms.filter(|_| throttled && capped),
     }
 }
@@ -135,7 +147,7 @@ pub fn sign(outcome: &Outcome) -> Sign {
 
 #[cfg(test)]
 mod tests {
-    use super::{Settlement, settle};
+    use super::{Hold, Settlement, settle};
     use crate::cause::Cause;
     use crate::id::PolicyId;
     use crate::ledger::{Next, State};
@@ -268,7 +280,11 @@ mod tests {
             );
             assert_eq!(settlement.cause, cause);
             assert_eq!(settlement.incident_ms, incident);
-            assert_eq!(settlement.hold_until, Some(NOW.plus(named_ms)));
+            let hold = Hold {
+                until: NOW.plus(named_ms),
+                patience_ms: 120_000,
+            };
+            assert_eq!(settlement.hold, Some(hold));
         }
     }
 }

@@ -69,22 +69,25 @@ impl Breaker {
         }
     }
 
-    /// An attempt begins. In an open breaker whose rest is over, this is the probe.
-    pub fn begin(&mut self, now: Time) {
-        if matches!(self.state, BreakerState::Open { until } if now >= until) {
+    /// An attempt begins. Returns whether it is the probe: the first one in an open breaker whose
+    /// rest is over.
+    pub fn begin(&mut self, now: Time) -> bool {
+        let probe = matches!(self.state, BreakerState::Open { until } if now >= until);
+        if probe {
             self.state = BreakerState::Probing;
         }
+        probe
     }
 
-    /// An attempt was put back before it left: the probe, if it was one, is still to be made.
-    pub fn put_back(&mut self, now: Time) {
+    /// The probe was put back before it left: it is still to be made.
+    pub fn probe_put_back(&mut self, now: Time) {
         if self.state == BreakerState::Probing {
             self.state = BreakerState::Open { until: now };
         }
     }
 
-    /// An attempt was answered.
-    pub fn answered(&mut self, now: Time, sign: Sign, policy: &BreakerPolicy) {
+    /// The probe was answered, and decides.
+    pub fn probe_answered(&mut self, now: Time, sign: Sign, policy: &BreakerPolicy) {
         match (self.state, sign) {
             (BreakerState::Probing, Sign::Bad) => {
                 self.state = BreakerState::Open {
@@ -92,8 +95,14 @@ impl Breaker {
                 };
             }
             (BreakerState::Probing, Sign::Good | Sign::Neutral) => *self = Breaker::default(),
-            (BreakerState::Open { .. }, _) | (BreakerState::Closed, Sign::Neutral) => {}
-            (BreakerState::Closed, sign) => self.remember(now, sign == Sign::Bad, policy),
+            _ => self.answered(now, sign, policy),
+        }
+    }
+
+    /// Another attempt was answered. Those begun before the breaker opened decide nothing any more.
+    pub fn answered(&mut self, now: Time, sign: Sign, policy: &BreakerPolicy) {
+        if self.state == BreakerState::Closed && sign != Sign::Neutral {
+            self.remember(now, sign == Sign::Bad, policy);
         }
     }
 
@@ -183,20 +192,25 @@ mod tests {
         let mut breaker = fed(&open);
         assert_eq!(breaker.wait(Time(30_008)), Some(Time(30_009)));
         assert_eq!(breaker.wait(Time(30_009)), None);
-        breaker.begin(Time(30_009));
+        assert!(breaker.begin(Time(30_009)));
         assert_eq!(breaker.wait(Time(30_010)), Some(Time::NEVER));
-        breaker.answered(Time(30_020), Sign::Bad, &policy());
+        for sign in [Sign::Good, Sign::Bad, Sign::Neutral] {
+            breaker.answered(Time(30_015), sign, &policy());
+            assert_eq!(breaker.state(), BreakerState::Probing, "an older attempt");
+        }
+        breaker.probe_answered(Time(30_020), Sign::Bad, &policy());
         assert_eq!(
             breaker.state(),
             BreakerState::Open {
                 until: Time(60_020)
             }
         );
-        breaker.begin(Time(60_020));
-        breaker.put_back(Time(60_021));
+        assert!(breaker.begin(Time(60_020)));
+        breaker.probe_put_back(Time(60_021));
         assert_eq!(breaker.wait(Time(60_021)), None);
-        breaker.begin(Time(60_021));
-        breaker.answered(Time(60_030), Sign::Neutral, &policy());
+        assert!(breaker.begin(Time(60_021)));
+        breaker.probe_answered(Time(60_030), Sign::Neutral, &policy());
         assert_eq!(breaker.state(), BreakerState::Closed);
+        assert!(!breaker.begin(Time(60_031)));
     }
 }

@@ -5,15 +5,19 @@
 //! Absent here: encoding and sending. A channel turns a [`Dispatch`] into a request.
 
 use crate::cause::Cause;
-use crate::endpoint::{Endpoint, Gate, Reach, Shut};
+use crate::endpoint::{Endpoint, Gate, Reach, Slot};
 use crate::engine::{After, Effect, Engine, Place, Row};
 use crate::event::{LaneCounter, Seen};
 use crate::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, TenantId};
 use crate::ledger::{Delivery, Entry, Fact, Lane, State};
-use crate::plant::Plant;
 use crate::policy::Guarantee;
 use crate::schedule::Timer;
 use crate::time::Time;
+
+/// Waiting deliveries that one call closes at an endpoint at the most; a moment later come the next.
+const CLOSED_PER_WAKE_MAX: usize = 1_024;
+/// Names in an endpoint's line of such as wait no more, beside as many as wait.
+const STALE_MAX: usize = 64;
 
 /// One attempt, recorded as opened and ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,50 +73,18 @@ impl Dispatch {
 }
 
 impl Engine {
-    /// Puts an unsettled delivery whose last entry is durable where it belongs.
-    pub(crate) fn place(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
-        let Some(row) = self.rows.get_mut(&id) else {
-            return;
-        };
-        match row.delivery.state {
-            State::InFlight => {
-                if self.config.plant != Some(Plant::SendBeforeRecord) || row.delivery.attempt > 1 {
-                    self.send(now, id, effects);
-                }
-            }
-            State::Scheduled if row.delivery.due_at > now => {
-                row.place = Place::Timer;
-                let due_at = row.delivery.due_at;
-                let far = now.plus(self.config.park_after_ms);
-                let park = row.delivery.lane.is_none() && due_at > far;
-                self.timers.set(due_at, Timer::Delivery(id));
-                if park && self.rows.len() > self.config.window_max / 2 {
-                    self.rows.remove(&id);
-                    self.parked += 1;
-                }
-            }
-            State::Scheduled => self.ready(now, id, effects),
-            _ => self.forget(now, id, effects),
-        }
-    }
-
     /// A delivery is due.
     pub(crate) fn ready(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
         let Some(row) = self.rows.get_mut(&id) else {
             return;
         };
-        let Some(endpoint) = self.endpoints.get_mut(&row.delivery.endpoint) else {
-            self.close(
-                now,
-                id,
-                State::Suppressed,
-                Cause::EndpointDeleted,
-                None,
-                effects,
-            );
-            return;
+        let endpoint_id = row.delivery.endpoint;
+        let suppressed = match self.endpoints.get(&endpoint_id).map(|it| it.gate.reach) {
+            None => Some(Cause::EndpointDeleted),
+            Some(Reach::Closed(cause)) => Some(cause),
+            Some(Reach::Open | Reach::Paused) => None,
         };
-        if let Reach::Closed(cause) = endpoint.gate.reach {
+        if let Some(cause) = suppressed {
             self.close(now, id, State::Suppressed, cause, None, effects);
             return;
         }
@@ -120,58 +92,61 @@ impl Engine {
             self.close(now, id, State::Expired, Cause::Expired, None, effects);
             return;
         }
-        let endpoint_id = row.delivery.endpoint;
-        endpoint.wait_begins(id, row.delivery.expires_at);
         let behind = row.delivery.lane.is_some_and(|place| {
             let lane = self.lanes.get(&(endpoint_id, place.key));
             lane.is_some_and(|lane| lane.head() != Some(id))
         });
-        if behind {
-            row.place = Place::Lane;
-            self.watch(now, endpoint_id);
-            return;
+        row.place = if behind { Place::Lane } else { Place::Line };
+        if let Some(endpoint) = self.endpoints.get_mut(&endpoint_id) {
+            endpoint.wait_begins(id, row.delivery.expires_at);
+            if !behind {
+                endpoint.due.push(id, row.delivery.attempt);
+            }
         }
-        row.place = Place::Line;
-        let probe = endpoint.probe.take_if(|probe| *probe == id).is_some();
-        let room = self.slots_used < self.config.slots_max && !self.draining;
-        if probe && room && endpoint.shut_to_probe(now).is_none() {
-            endpoint.probing = Some(id);
-            self.take(now, id, effects);
-            return;
-        }
-        endpoint.due.push(id, row.delivery.attempt);
         self.rejoin(now, endpoint_id);
     }
 
     /// Lets endpoints take their turns until slots or endpoints run out.
     pub(crate) fn take_turns(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let troubled_max = self.troubled_max();
         while self.slots_used < self.config.slots_max
             && self.pending.len() < self.config.records_max
             && !self.draining
         {
-            let Some(id) = self.turns.next() else { return };
+            let Some(id) = self.next_turn() else { return };
             let Some(endpoint) = self.endpoints.get_mut(&id) else {
                 continue;
             };
             endpoint.in_circle = false;
-            if endpoint.due.is_empty() {
-                continue;
-            }
-            if endpoint.shut(now).is_some() {
-                self.watch(now, id);
-                continue;
-            }
-            let share = self.config.slots_max * self.config.troubled_percent_max / 100;
-            if endpoint.limiter.is_troubled() && self.troubled_used >= share.max(1) {
-                endpoint.in_circle = true;
-                self.troubled_line.push_back(id);
-                continue;
-            }
-            if let Some(delivery) = endpoint.due.pop() {
-                self.take(now, delivery, effects);
+            let troubled = endpoint.limiter.is_troubled();
+            if endpoint.shut(now).is_none() && !endpoint.due.is_empty() {
+                if troubled && self.troubled_used >= troubled_max {
+                    endpoint.in_circle = true;
+                    self.troubled_line.push_back(id);
+                    continue;
+                }
+                if let Some(delivery) = endpoint.due.pop() {
+                    self.take(now, delivery, effects);
+                }
             }
             self.rejoin(now, id);
         }
+    }
+
+    /// The endpoint whose turn it is. Those in trouble have had their turn and wait for a slot.
+    fn next_turn(&mut self) -> Option<EndpointId> {
+        if self.troubled_used < self.troubled_max()
+            && let Some(id) = self.troubled_line.pop_front()
+        {
+            return Some(id);
+        }
+        self.turns.pop()
+    }
+
+    fn troubled_max(&self) -> u32 {
+        let share = self.config.slots_max / 100 * self.config.troubled_percent_max
+            + self.config.slots_max % 100 * self.config.troubled_percent_max / 100;
+        share.max(1)
     }
 
     /// The delivery's turn has come.
@@ -182,9 +157,8 @@ impl Engine {
         if row.place != Place::Line {
             return;
         }
-        let endpoint = row.delivery.endpoint;
         let expired = now >= row.delivery.expires_at;
-        self.leave(endpoint, id);
+        self.leave(id);
         if expired {
             self.close(now, id, State::Expired, Cause::Expired, None, effects);
         } else if let Some(entry) = self.open(now, id) {
@@ -197,10 +171,9 @@ impl Engine {
     pub(crate) fn open(&mut self, now: Time, id: DeliveryId) -> Option<Entry> {
         let row = self.rows.get_mut(&id)?;
         let endpoint = self.endpoints.get_mut(&row.delivery.endpoint)?;
-        endpoint.begin(now);
-        row.troubled = endpoint.limiter.is_troubled();
+        row.slot = endpoint.begin(now);
         self.slots_used += 1;
-        self.troubled_used += u32::from(row.troubled);
+        self.troubled_used += u32::from(row.slot.troubled);
         let fact = Fact::Opened {
             attempt: row.delivery.attempt + 1,
             policy: row.delivery.policy,
@@ -208,15 +181,25 @@ impl Engine {
         self.append(now, id, fact)
     }
 
-    /// The opening is durable: the attempt leaves.
+    /// The opening is durable: the attempt leaves. Where the store took so long that it lapsed
+    /// meanwhile, or the endpoint was shut by hand, it is put back.
     pub(crate) fn send(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
-        let Some(row) = self.rows.get(&id) else {
+        let Some(row) = self.rows.get_mut(&id) else {
             return;
         };
-        let lane = row.delivery.lane;
-        let lane = lane.and_then(|place| self.lanes.get(&(row.delivery.endpoint, place.key)));
+        let delivery = &row.delivery;
+        let endpoint = self.endpoints.get(&delivery.endpoint);
+        let open = endpoint.is_some_and(|endpoint| endpoint.gate.reach == Reach::Open);
+        if !open || now >= delivery.expires_at {
+            let attempt = delivery.attempt;
+            self.not_sent(now, id, attempt, Cause::Deferred, effects);
+            return;
+        }
+        row.place = Place::Away;
+        let lane = delivery.lane;
+        let lane = lane.and_then(|place| self.lanes.get(&(delivery.endpoint, place.key)));
         let counter = lane.map_or(LaneCounter::default(), crate::ordering::Lane::counter);
-        effects.push(Effect::Send(Dispatch::of(&row.delivery, counter, now)));
+        effects.push(Effect::Send(Dispatch::of(delivery, counter, now)));
     }
 
     /// The planted fault: what has been opened leaves before it is recorded.
@@ -233,103 +216,80 @@ impl Engine {
         }
     }
 
-    /// An attempt that will not leave, or will not come back, gives its slot back.
-    pub(crate) fn give_back(&mut self, now: Time, row: &Row) {
+    /// An attempt that will not leave gives its slot back.
+    pub(crate) fn give_back(&mut self, now: Time, id: EndpointId, slot: Slot) {
         self.slots_used = self.slots_used.saturating_sub(1);
-        self.troubled_used = self.troubled_used.saturating_sub(u32::from(row.troubled));
-        if let Some(endpoint) = self.endpoints.get_mut(&row.delivery.endpoint) {
-            endpoint.put_back(now);
+        self.troubled_used = self.troubled_used.saturating_sub(u32::from(slot.troubled));
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.put_back(now, slot);
         }
-        self.rejoin(now, row.delivery.endpoint);
-        self.rejoin_troubled();
+        self.rejoin(now, id);
     }
 
-    /// A slot that endpoints in trouble held is free: the next of them takes its turn.
-    pub(crate) fn rejoin_troubled(&mut self) {
-        if let Some(id) = self.troubled_line.pop_front()
-            && let Some(endpoint) = self.endpoints.get(&id)
-        {
-            self.turns.join(endpoint.gate.tenant, id);
-        }
-    }
-
-    /// Puts an endpoint into the circle if somebody waits in its line, or sets its timer.
+    /// Puts an endpoint into the circle if somebody may go, and sets its timer to the next moment
+    /// at which something changes for those who wait.
     pub(crate) fn rejoin(&mut self, now: Time, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else {
             return;
         };
-        if endpoint.in_circle || endpoint.due.is_empty() {
-            return;
-        }
-        if endpoint.shut(now).is_some() {
-            self.watch(now, id);
-        } else {
+        if !endpoint.in_circle && !endpoint.due.is_empty() && endpoint.shut(now).is_none() {
             endpoint.in_circle = true;
             self.turns.join(endpoint.gate.tenant, id);
         }
-    }
-
-    /// Sets the endpoint's timer to the next moment at which something changes for those who wait.
-    fn watch(&mut self, now: Time, id: EndpointId) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else {
-            return;
-        };
-        let opens = match endpoint.shut(now) {
-            Some(Shut { until, .. }) if !endpoint.due.is_empty() => until,
-            _ => Time::NEVER,
-        };
-        let at = opens
-            .min(endpoint.lapses_at().unwrap_or(Time::NEVER))
-            .max(now.plus(1));
+        let at = endpoint.changes_at(now);
         if at < endpoint.wake_at {
+            self.timers.shift(id, endpoint.wake_at, at);
             endpoint.wake_at = at;
-            self.timers.set(at, Timer::Endpoint(id));
         }
     }
 
+    /// Something has changed for those who wait: whoever must not wait any longer is closed, within
+    /// a bound, and the others may have their turn.
     pub(crate) fn wake_endpoint(&mut self, now: Time, id: EndpointId, effects: &mut Vec<Effect>) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else {
             return;
         };
-        if endpoint.wake_at > now {
-            return;
-        }
+        self.timers.shift(id, endpoint.wake_at, Time::NEVER);
         endpoint.wake_at = Time::NEVER;
-        let held = endpoint
-            .shut(now)
-            .map_or(Cause::Expired, |shut| shut.lapses_as);
-        while let Some(delivery) = self
-            .endpoints
-            .get_mut(&id)
-            .and_then(|endpoint| endpoint.next_lapsed(now))
-        {
-            let cause = match self.rows.get(&delivery).map(|row| row.place) {
-                Some(Place::Line) => held,
-                Some(Place::Lane) => Cause::ExpiredOrder,
-                _ => continue,
+        let shut = endpoint.shut(now).map(|shut| shut.lapses_as);
+        let closed = matches!(endpoint.gate.reach, Reach::Closed(_));
+        for _ in 0..CLOSED_PER_WAKE_MAX {
+            let Some(delivery) = self.endpoints.get(&id).and_then(|it| it.overdue(now)) else {
+                break;
             };
-            self.leave(id, delivery);
-            self.close(now, delivery, State::Expired, cause, None, effects);
+            let (state, cause) = match (shut, self.place_of(delivery)) {
+                (Some(cause), _) if closed => (State::Suppressed, cause),
+                (_, Some(Place::Lane)) => (State::Expired, Cause::ExpiredOrder),
+                (held, _) => (State::Expired, held.unwrap_or(Cause::Expired)),
+            };
+            self.leave(delivery);
+            self.close(now, delivery, state, cause, None, effects);
         }
         self.rejoin(now, id);
-        self.watch(now, id);
     }
 
     /// A delivery stops waiting at its endpoint.
-    pub(crate) fn leave(&mut self, endpoint: EndpointId, id: DeliveryId) {
+    pub(crate) fn leave(&mut self, id: DeliveryId) {
         let Engine {
             endpoints, rows, ..
         } = self;
-        if let Some(endpoint) = endpoints.get_mut(&endpoint) {
-            endpoint.wait_ends(|other| {
+        let Some(Row { delivery, .. }) = rows.get(&id) else {
+            return;
+        };
+        let Some(endpoint) = endpoints.get_mut(&delivery.endpoint) else {
+            return;
+        };
+        endpoint.wait_ends(id, delivery.expires_at);
+        if endpoint.due.len() > 2 * endpoint.waiting().len() + STALE_MAX {
+            endpoint.due.retain(|other| {
                 let place = rows.get(&other).map(|row| row.place);
-                other != id && matches!(place, Some(Place::Line | Place::Lane))
+                other != id && place == Some(Place::Line)
             });
         }
     }
 
     /// An endpoint was created or changed.
-    pub(crate) fn regate(&mut self, now: Time, gate: Gate) {
+    pub(crate) fn regate(&mut self, now: Time, gate: Gate, effects: &mut Vec<Effect>) {
         let id = gate.endpoint;
         let reopened = gate.reach == Reach::Open;
         match self.endpoints.get_mut(&id) {
@@ -342,14 +302,14 @@ impl Engine {
         if reopened {
             self.unpark_lanes(now, id);
         }
-        self.rejoin(now, id);
+        self.wake_endpoint(now, id, effects);
     }
 
     fn unpark_lanes(&mut self, now: Time, id: EndpointId) {
         let parked = self
             .endpoints
             .get_mut(&id)
-            .map(|endpoint| endpoint.parked_lanes.split_off(0));
+            .map(|endpoint| std::mem::take(&mut endpoint.parked_lanes));
         for key in parked.into_iter().flatten() {
             let Some(lane) = self.lanes.get_mut(&(id, key)) else {
                 continue;
@@ -358,21 +318,6 @@ impl Engine {
             if let Some(head) = lane.head() {
                 self.timers.set(now, Timer::Lane(head));
             }
-        }
-    }
-
-    /// Settles a delivery without an attempt.
-    pub(crate) fn close(
-        &mut self,
-        now: Time,
-        id: DeliveryId,
-        state: State,
-        cause: Cause,
-        ask: Option<crate::id::Ask>,
-        effects: &mut Vec<Effect>,
-    ) {
-        if let Some(entry) = self.append(now, id, Fact::Closed { state, cause }) {
-            self.record(id, entry, After::Closed { delivery: id, ask }, effects);
         }
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Absent here: addresses, secrets, names. The engine never learns where an endpoint is.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 
+use crate::acknowledge::sign;
 use crate::breaker::Breaker;
 use crate::cause::Cause;
 use crate::id::{DeliveryId, EndpointId, OrderingKey, TenantId};
 use crate::limiter::Limiter;
+use crate::outcome::{Outcome, OutcomeKind};
 use crate::policy::{BreakerPolicy, RatePolicy};
 use crate::schedule::Due;
 use crate::time::Time;
@@ -54,30 +55,35 @@ pub struct Shut {
     pub lapses_as: Cause,
 }
 
+/// What an attempt holds of its endpoint while it is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// It counts among those that endpoints in trouble hold.
+    pub troubled: bool,
+    /// Its answer decides whether the breaker closes.
+    pub breaker_probe: bool,
+    /// Its answer decides whether the receiver's wish for silence still holds.
+    pub hold_probe: bool,
+}
+
 /// The engine's side of an endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     pub gate: Gate,
     pub breaker: Breaker,
     pub limiter: Limiter,
-    /// Due deliveries whose turn is to come.
+    /// Due deliveries whose turn is to come. May name some that wait no more.
     pub due: Due,
     /// Attempts under way.
     pub in_flight: u16,
     /// It takes its turns.
     pub in_circle: bool,
-    /// The delivery that may go although the endpoint is held; see [`Cause::RetryAfterCapped`].
-    pub probe: Option<DeliveryId>,
-    /// That delivery, while its attempt is under way.
-    pub probing: Option<DeliveryId>,
     /// Lanes that a dead letter stopped; see [`crate::policy::HeadOfLine::Park`].
-    pub parked_lanes: Vec<OrderingKey>,
+    pub parked_lanes: BTreeSet<OrderingKey>,
     /// The moment its timer is set to.
     pub wake_at: Time,
-    /// When those that wait here, in whatever line, lapse. Settled ones are dropped lazily.
-    lapses: BinaryHeap<Reverse<(Time, DeliveryId)>>,
-    /// How many of them are still waiting.
-    waiting: usize,
+    /// Who waits here, in whatever line, and when each lapses.
+    waiting: BTreeSet<(Time, DeliveryId)>,
 }
 
 impl Endpoint {
@@ -89,12 +95,9 @@ impl Endpoint {
             due: Due::default(),
             in_flight: 0,
             in_circle: false,
-            probe: None,
-            probing: None,
-            parked_lanes: Vec::new(),
+            parked_lanes: BTreeSet::new(),
             wake_at: Time::NEVER,
-            lapses: BinaryHeap::new(),
-            waiting: 0,
+            waiting: BTreeSet::new(),
         }
     }
 
@@ -111,89 +114,115 @@ impl Endpoint {
 
     /// Why nothing may go now, or `None` if the next may.
     pub fn shut(&mut self, now: Time) -> Option<Shut> {
-        if let Some(until) = self.limiter.held(now) {
-            return Some(Shut {
-                until,
-                lapses_as: Cause::ExpiredLimiter,
-            });
-        }
-        self.shut_to_probe(now)
-    }
-
-    /// The same for the one delivery that may go although the receiver asked for silence.
-    pub fn shut_to_probe(&mut self, now: Time) -> Option<Shut> {
-        if self.gate.reach == Reach::Paused {
-            return Some(Shut {
-                until: Time::NEVER,
-                lapses_as: Cause::ExpiredPaused,
-            });
+        let shut = |until, lapses_as| Some(Shut { until, lapses_as });
+        match self.gate.reach {
+            Reach::Open => {}
+            Reach::Paused => return shut(Time::NEVER, Cause::ExpiredPaused),
+            Reach::Closed(cause) => return shut(Time::NEVER, cause),
         }
         if let Some(until) = self.breaker.wait(now) {
-            return Some(Shut {
-                until,
-                lapses_as: Cause::ExpiredBreaker,
-            });
+            return shut(until, Cause::ExpiredBreaker);
         }
-        let percent = self
-            .gate
-            .hours_percent
-            .map_or(100, |hours| hours[now.hour()]);
-        if let Some(until) = self.limiter.wait(now, self.gate.rate.as_ref(), percent) {
-            return Some(Shut {
-                until,
-                lapses_as: Cause::ExpiredLimiter,
-            });
+        if let Some(until) = self.limiter.held(now).or_else(|| self.too_fast(now)) {
+            return shut(until, Cause::ExpiredLimiter);
         }
-        if self.in_flight >= self.limiter.slots(self.gate.slots_max, self.gate.adaptive) {
-            return Some(Shut {
-                until: Time::NEVER,
-                lapses_as: Cause::ExpiredLimiter,
-            });
+        let slots = self.limiter.slots(self.gate.slots_max, self.gate.adaptive);
+        if self.in_flight >= slots {
+            return shut(Time::NEVER, Cause::ExpiredLimiter);
         }
         None
     }
 
+    fn too_fast(&mut self, now: Time) -> Option<Time> {
+        let rate = self.gate.rate.as_ref();
+        let adaptive = self.gate.adaptive;
+        let Some(hours) = self.gate.hours_percent else {
+            return self.limiter.wait(now, rate, 100, adaptive);
+        };
+        let until = self.limiter.wait(now, rate, hours[now.hour()], adaptive);
+        until.map(|until| until.min(now.next_hour()))
+    }
+
     /// An attempt begins.
-    pub fn begin(&mut self, now: Time) {
+    pub fn begin(&mut self, now: Time) -> Slot {
         self.in_flight += 1;
-        self.breaker.begin(now);
-        self.limiter.begin(self.gate.rate.as_ref());
+        Slot {
+            troubled: self.limiter.is_troubled(),
+            breaker_probe: self.breaker.begin(now),
+            hold_probe: self.limiter.begin(now, self.gate.rate.as_ref()),
+        }
     }
 
     /// An attempt was put back before it left.
-    pub fn put_back(&mut self, now: Time) {
+    pub fn put_back(&mut self, now: Time, slot: Slot) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.breaker.put_back(now);
         self.limiter.put_back(self.gate.rate.as_ref());
+        if slot.breaker_probe {
+            self.breaker.probe_put_back(now);
+        }
+        if slot.hold_probe {
+            self.limiter.probe_put_back();
+        }
+    }
+
+    /// An attempt was answered.
+    pub fn answered(&mut self, now: Time, slot: Slot, outcome: &Outcome) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let sign = sign(outcome);
+        let policy = &self.gate.breaker;
+        if slot.breaker_probe {
+            self.breaker.probe_answered(now, sign, policy);
+        } else {
+            self.breaker.answered(now, sign, policy);
+        }
+        if slot.hold_probe {
+            let accepted = outcome.kind == OutcomeKind::Accept;
+            self.limiter.probe_answered(now, accepted);
+        }
+        match outcome.kind {
+            OutcomeKind::Accept => self.limiter.faster(self.gate.slots_max),
+            // Our own crash says nothing about the endpoint.
+            _ if outcome.cause == Cause::Crashed => {}
+            OutcomeKind::Retry | OutcomeKind::Throttle | OutcomeKind::Unknown => {
+                self.limiter.slower();
+            }
+            OutcomeKind::Reject | OutcomeKind::Gone => {}
+        }
     }
 
     /// A delivery starts to wait here and lapses at `expires_at`.
     pub fn wait_begins(&mut self, delivery: DeliveryId, expires_at: Time) {
-        self.waiting += 1;
-        self.lapses.push(Reverse((expires_at, delivery)));
+        self.waiting.insert((expires_at, delivery));
     }
 
-    /// One that waited does not wait any more. `still` tells which of the others do.
-    pub fn wait_ends(&mut self, still: impl Fn(DeliveryId) -> bool) {
-        self.waiting = self.waiting.saturating_sub(1);
-        if self.waiting == 0 {
-            self.lapses.clear();
-        } else if self.lapses.len() > 2 * self.waiting + 64 {
-            self.lapses
-                .retain(|Reverse((_, delivery))| still(*delivery));
+    /// It waits no more.
+    pub fn wait_ends(&mut self, delivery: DeliveryId, expires_at: Time) {
+        self.waiting.remove(&(expires_at, delivery));
+    }
+
+    /// Who waits here.
+    pub fn waiting(&self) -> &BTreeSet<(Time, DeliveryId)> {
+        &self.waiting
+    }
+
+    /// One that must not wait any longer: its time to live has ended, or the endpoint is closed.
+    pub fn overdue(&self, now: Time) -> Option<DeliveryId> {
+        let closed = matches!(self.gate.reach, Reach::Closed(_));
+        let first = self.waiting.first();
+        let (_, delivery) = first.filter(|(expires_at, _)| closed || *expires_at <= now)?;
+        Some(*delivery)
+    }
+
+    /// The next moment at which time alone changes something for those who wait.
+    pub fn changes_at(&mut self, now: Time) -> Time {
+        if self.overdue(now).is_some() {
+            return now.plus(1);
         }
-    }
-
-    /// The earliest moment at which one of those that wait lapses.
-    pub fn lapses_at(&self) -> Option<Time> {
-        self.lapses.peek().map(|Reverse((at, _))| *at)
-    }
-
-    /// The next one whose time to live has ended; may have stopped waiting long ago.
-    pub fn next_lapsed(&mut self, now: Time) -> Option<DeliveryId> {
-        if self.lapses_at()? > now {
-            return None;
-        }
-        self.lapses.pop().map(|Reverse((_, delivery))| delivery)
+        let opens = match self.shut(now) {
+            Some(Shut { until, .. }) if !self.due.is_empty() => until,
+            _ => Time::NEVER,
+        };
+        let lapses = self.waiting.first().map(|(expires_at, _)| *expires_at);
+        lapses.map_or(opens, |lapses| lapses.min(opens))
     }
 }

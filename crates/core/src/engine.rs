@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::cause::Cause;
 use crate::dispatch::Dispatch;
-use crate::endpoint::{Endpoint, Gate};
+use crate::endpoint::{Endpoint, Gate, Shut, Slot};
 use crate::event::{LaneCounter, Seen, Submission};
 use crate::id::{
     Ask, CorrelationId, DeliveryId, EndpointId, Epoch, EventId, KeyDigest, OrderingKey, PolicyId,
@@ -123,7 +123,8 @@ pub enum Input {
         /// What was in the way.
         cause: Cause,
     },
-    /// Rows read from the store: at the start all unsettled ones, later those asked for.
+    /// Rows read from the store: at the start all unsettled ones in ascending order of ids, later
+    /// those asked for. Whatever is asked for must be answered.
     Loaded {
         /// The rows, each with how far its lane has come.
         deliveries: Vec<(Delivery, LaneCounter)>,
@@ -238,8 +239,10 @@ pub(crate) enum Place {
     Line,
     /// Behind another of its lane.
     Lane,
-    /// For the store, or for an answer.
+    /// For the store.
     Busy,
+    /// For an answer.
+    Away,
 }
 
 pub(crate) struct Row {
@@ -247,8 +250,20 @@ pub(crate) struct Row {
     pub place: Place,
     /// Times it was put back in a row.
     pub put_backs: u8,
-    /// Its slot counts among those that endpoints in trouble hold.
-    pub troubled: bool,
+    /// What its attempt holds, while one is open.
+    pub slot: Slot,
+}
+
+impl Row {
+    /// A row whose last entry is on its way to the store, or has just come from there.
+    pub fn busy(delivery: Delivery) -> Row {
+        Row {
+            delivery,
+            place: Place::Busy,
+            put_backs: 0,
+            slot: Slot::default(),
+        }
+    }
 }
 
 /// What waits for a ticket.
@@ -287,14 +302,16 @@ pub struct Engine {
     pub(crate) policies: Map<PolicyId, Arc<Policy>>,
     pub(crate) lanes: Map<(EndpointId, OrderingKey), Lane>,
     pub(crate) keys: Map<KeyDigest, Claim>,
-    pub(crate) cancels: Map<DeliveryId, Vec<Ask>>,
+    /// Rows that the store was asked for, and rows whose entry it has yet to answer, each with
+    /// those who wish to withdraw it.
+    pub(crate) asked: Map<DeliveryId, Vec<Ask>>,
     pub(crate) timers: Timers,
     pub(crate) turns: Turns,
     /// What waits for the store, in the order of tickets.
     pub(crate) pending: VecDeque<(Ticket, After)>,
     /// Records that the store had no room for.
     pub(crate) stuck: Vec<(Box<Record>, After)>,
-    /// Endpoints in trouble that wait for a slot.
+    /// Endpoints in trouble that wait for one of the slots they share. They count as in the circle.
     pub(crate) troubled_line: VecDeque<EndpointId>,
     pub(crate) slots_used: u32,
     pub(crate) troubled_used: u32,
@@ -321,7 +338,7 @@ impl Engine {
             policies: Map::default(),
             lanes: Map::default(),
             keys: Map::default(),
-            cancels: Map::default(),
+            asked: Map::default(),
             timers: Timers::default(),
             turns: Turns::default(),
             pending: VecDeque::new(),
@@ -342,7 +359,7 @@ impl Engine {
             Input::Policy(policy) => {
                 self.policies.insert(policy.id, policy);
             }
-            Input::Endpoint(gate) => self.regate(now, gate),
+            Input::Endpoint(gate) => self.regate(now, gate, effects),
             Input::Submit { submission, ask } => self.submit(now, submission, ask, effects),
             Input::Recorded { through, refused } => self.recorded(now, through, refused, effects),
             Input::Answered {
@@ -401,7 +418,7 @@ impl Engine {
     }
 
     /// Why an unsettled delivery does not go now, as far as its endpoint is concerned.
-    pub fn held_by(&mut self, now: Time, endpoint: EndpointId) -> Option<crate::endpoint::Shut> {
+    pub fn held_by(&mut self, now: Time, endpoint: EndpointId) -> Option<Shut> {
         self.endpoints.get_mut(&endpoint)?.shut(now)
     }
 
@@ -465,21 +482,31 @@ impl Engine {
         self.ticket
     }
 
+    pub(crate) fn place_of(&self, id: DeliveryId) -> Option<Place> {
+        self.rows.get(&id).map(|row| row.place)
+    }
+
     fn fire(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let mut absent = Vec::new();
         while let Some(timer) = self.timers.fire(now) {
             match timer {
-                Timer::Delivery(id) => match self.rows.get(&id).map(|row| row.place) {
-                    Some(Place::Timer) => self.ready(now, id, effects),
-                    Some(_) => {}
-                    None => absent.push(id),
-                },
+                Timer::Delivery(id) => {
+                    if self.place_of(id) == Some(Place::Timer) {
+                        self.ready(now, id, effects);
+                    }
+                }
+                Timer::Parked(id) => {
+                    if !self.rows.contains_key(&id) && !self.asked.contains_key(&id) {
+                        self.asked.insert(id, Vec::new());
+                        absent.push(id);
+                    }
+                }
                 Timer::Endpoint(id) => self.wake_endpoint(now, id, effects),
                 Timer::Lane(id) => self.move_up(now, id, effects),
                 Timer::Store => self.hand_in_again(effects),
             }
         }
-        if !absent.is_empty() && self.parked > 0 {
+        if !absent.is_empty() {
             effects.push(Effect::Load(absent));
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::cause::Cause;
 use crate::endpoint::Reach;
-use crate::engine::{After, Claim, Effect, Engine, Place, Reply, Row, Why};
+use crate::engine::{After, Claim, Effect, Engine, Reply, Row, Why};
 use crate::event::{Event, Seen, Submission, Target};
 use crate::id::{Ask, DeliveryId, KeyDigest, NO_ENDPOINT, PolicyId};
 use crate::ledger::{self, Admitted, Entry, Fact, Record, State};
@@ -77,7 +77,9 @@ impl Engine {
             return;
         }
         if let Some(why) = self.no_room(submission.targets.len()) {
-            self.refuse(&submission.event, why, ask, effects);
+            let tenant = submission.event.tenant;
+            effects.push(Effect::Observe(Observation::Refused { tenant }));
+            self.refuse(why, ask, effects);
             return;
         }
         self.admit_fresh(now, *submission, ask, effects);
@@ -97,18 +99,14 @@ impl Engine {
         }
     }
 
-    fn refuse(&self, event: &Event, why: Why, ask: Ask, effects: &mut Vec<Effect>) {
+    /// Answers that it cannot be done now.
+    pub(crate) fn refuse(&self, why: Why, ask: Ask, effects: &mut Vec<Effect>) {
         let retry_after_ms = self.config.refused_retry_after_ms;
-        effects.push(Effect::Observe(Observation::Refused {
-            tenant: event.tenant,
-        }));
-        effects.push(Effect::Reply {
-            ask,
-            reply: Reply::Refused {
-                why,
-                retry_after_ms,
-            },
-        });
+        let reply = Reply::Refused {
+            why,
+            retry_after_ms,
+        };
+        effects.push(Effect::Reply { ask, reply });
     }
 
     fn admit_fresh(
@@ -211,13 +209,7 @@ impl Engine {
         assert!(fits.is_ok(), "an admission fits no row: {fits:?}");
         entries.push(entry);
         if let Some(delivery) = born {
-            let row = Row {
-                delivery,
-                place: Place::Busy,
-                put_backs: 0,
-                troubled: false,
-            };
-            self.rows.insert(id, row);
+            self.rows.insert(id, Row::busy(delivery));
         }
         entries.extend(self.first_fact(now, target, id));
         id
@@ -254,6 +246,7 @@ impl Engine {
         });
         let at_once = first
             && target.due_at <= now
+            && now < target.expires_at
             && !self.draining
             && endpoint.due.is_empty()
             && !endpoint.limiter.is_troubled()
@@ -277,8 +270,14 @@ impl Engine {
             let Some(row) = self.rows.get(&id) else {
                 continue;
             };
-            tenant = Some(row.delivery.tenant);
-            deliveries.push((row.delivery.endpoint, row.delivery.correlation));
+            let delivery = &row.delivery;
+            tenant = Some(delivery.tenant);
+            deliveries.push((delivery.endpoint, delivery.correlation));
+            if let Some(place) = delivery.lane
+                && let Some(lane) = self.lanes.get_mut(&(delivery.endpoint, place.key))
+            {
+                lane.admitted(place.sequence);
+            }
         }
         let reply = Reply::Admitted {
             event: seen.event,
@@ -295,6 +294,7 @@ impl Engine {
             }));
         }
         for id in ids_of(seen) {
+            self.observe_closed(id, effects);
             self.place(now, id, effects);
         }
         for (ask, submission) in self
@@ -324,19 +324,15 @@ impl Engine {
                 continue;
             };
             if row.delivery.state == State::InFlight {
-                self.give_back(now, &row);
+                self.give_back(now, row.delivery.endpoint, row.slot);
             }
             if let Some(place) = row.delivery.lane
                 && let Some(lane) = self.lanes.get_mut(&(row.delivery.endpoint, place.key))
             {
-                lane.remove(id, false);
-                lane.take_back(place.sequence);
-                if lane.is_empty() {
-                    self.lanes.remove(&(row.delivery.endpoint, place.key));
-                }
+                lane.refused(id);
+                self.sweep_lane(row.delivery.endpoint, place.key);
             }
         }
-        let retry_after_ms = self.config.refused_retry_after_ms;
         let waiters = self
             .keys
             .remove(&key)
@@ -358,13 +354,7 @@ impl Engine {
             }
             Err(why) => {
                 for ask in std::iter::once(ask).chain(waiters.into_iter().map(|(ask, _)| ask)) {
-                    effects.push(Effect::Reply {
-                        ask,
-                        reply: Reply::Refused {
-                            why,
-                            retry_after_ms,
-                        },
-                    });
+                    self.refuse(why, ask, effects);
                 }
             }
         }

@@ -193,7 +193,7 @@ pub enum Fact {
     },
     /// It was settled without an attempt: lapsed, withdrawn, or suppressed.
     Closed {
-        /// Expired, Cancelled, Suppressed, or Rejected for an endpoint that retired meanwhile.
+        /// Expired, Cancelled or Suppressed.
         state: State,
         /// Why.
         cause: Cause,

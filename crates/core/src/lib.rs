@@ -7,11 +7,13 @@
 //! 3. [`schedule`]: when a delivery is due, and whose turn it is. [`endpoint`] with its gates
 //!    ([`breaker`], [`limiter`]) and [`ordering`] say who may go.
 //! 4. [`dispatch`]: an attempt is opened, and leaves once that is durable.
-//! 5. [`acknowledge`]: what an outcome leads to, by guarantee. [`settling`] carries it out.
+//! 5. [`acknowledge`]: what an outcome leads to, by guarantee. [`settling`] carries it out, and
+//!    [`window`] puts what goes on in its place.
 //! 6. [`relay`]: how far the journal has been told to a broker.
 //!
-//! [`engine`] is the face of all of it, [`executor`] performs its effects over any I/O. The
-//! vocabulary is in [`id`], [`time`], [`event`], [`policy`], [`outcome`], [`cause`].
+//! [`engine`] is the face of all of it, [`executor`] performs its effects over any I/O, [`audit`]
+//! holds its books against each other. The vocabulary is in [`id`], [`time`], [`event`],
+//! [`policy`], [`outcome`], [`cause`].
 //!
 //! ```text
 //!                  ┌────── Retry, Throttle, Unknown (from at-least-once up) ──────┐
@@ -31,6 +33,7 @@
 //! Absent here: I/O, clocks, randomness, threads, async, logging, wire formats.
 
 pub mod acknowledge;
+pub mod audit;
 pub mod breaker;
 pub mod cause;
 pub mod dispatch;
@@ -55,5 +58,6 @@ pub mod settling;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod window;
 
 pub use bytes::Bytes;

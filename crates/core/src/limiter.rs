@@ -5,7 +5,7 @@
 //! when; who waits is the scheduler's business.
 
 use crate::policy::RatePolicy;
-use crate::time::{SECOND_MS, Time};
+use crate::time::Time;
 
 /// Attempts under way that a new endpoint starts with; acceptance raises it to the policy's bound.
 pub const SLOTS_START: u16 = 4;
@@ -33,6 +33,12 @@ pub struct Limiter {
     troubled: bool,
     /// The receiver asked for silence until then.
     hold_until: Time,
+    /// When one attempt may try whether it still means it.
+    probe_at: Time,
+    /// Wait from one such attempt to the next.
+    patience_ms: i64,
+    /// Such an attempt is under way.
+    probing: bool,
 }
 
 impl Limiter {
@@ -47,25 +53,50 @@ impl Limiter {
             credit: 0,
             troubled: false,
             hold_until: Time(i64::MIN),
+            probe_at: Time(i64::MIN),
+            patience_ms: 0,
+            probing: false,
         }
     }
 
-    /// Until when the receiver asked for silence, if that lies ahead.
+    /// Until when the receiver's wish for silence lets no attempt begin; `None` if one may begin
+    /// now, be it as a probe.
     #[must_use]
     pub fn held(&self, now: Time) -> Option<Time> {
-        (now < self.hold_until).then_some(self.hold_until)
+        if now >= self.hold_until {
+            None
+        } else if self.probing {
+            Some(self.hold_until)
+        } else {
+            let until = self.probe_at.min(self.hold_until);
+            (now < until).then_some(until)
+        }
+    }
+
+    /// An attempt is under way that tries whether the receiver still wishes for silence.
+    #[must_use]
+    pub fn is_probing(&self) -> bool {
+        self.probing
     }
 
     /// Until when the rate lets no attempt begin; `None` if one may begin now.
-    pub fn wait(&mut self, now: Time, rate: Option<&RatePolicy>, hour_percent: u8) -> Option<Time> {
+    ///
+    /// `hour_percent` is the share of the rate that this hour allows.
+    pub fn wait(
+        &mut self,
+        now: Time,
+        rate: Option<&RatePolicy>,
+        hour_percent: u8,
+        adaptive: bool,
+    ) -> Option<Time> {
         let rate = rate?;
-        let gain = self.gain_per_ms(rate, hour_percent);
+        let gain = self.gain_per_ms(rate, hour_percent, adaptive);
         self.fill(now, rate, gain);
         if self.tokens >= TOKEN {
             return None;
         }
         if gain == 0 {
-            return Some(now.plus(60 * SECOND_MS));
+            return Some(Time::NEVER);
         }
         let missing = (TOKEN - self.tokens).div_ceil(gain);
         Some(now.plus(i64::try_from(missing).unwrap_or(i64::MAX)))
@@ -87,17 +118,34 @@ impl Limiter {
         self.troubled
     }
 
-    /// An attempt begins.
-    pub fn begin(&mut self, rate: Option<&RatePolicy>) {
+    /// An attempt begins. Returns whether it probes the silence that the receiver asked for.
+    pub fn begin(&mut self, now: Time, rate: Option<&RatePolicy>) -> bool {
         if rate.is_some() {
             self.tokens = self.tokens.saturating_sub(TOKEN);
         }
+        let probe = now < self.hold_until;
+        self.probing |= probe;
+        probe
     }
 
     /// An attempt was put back before it left.
     pub fn put_back(&mut self, rate: Option<&RatePolicy>) {
         if rate.is_some() {
             self.tokens += TOKEN;
+        }
+    }
+
+    /// The probe was put back before it left: it is still to be made.
+    pub fn probe_put_back(&mut self) {
+        self.probing = false;
+    }
+
+    /// The probe was answered: the silence is over, or the next probe waits as long again.
+    pub fn probe_answered(&mut self, now: Time, accepted: bool) {
+        self.probing = false;
+        self.probe_at = now.plus(self.patience_ms);
+        if accepted {
+            self.hold_until = now;
         }
     }
 
@@ -120,19 +168,20 @@ impl Limiter {
         self.troubled = true;
     }
 
-    /// The receiver asked for silence until `until`.
-    pub fn hold(&mut self, until: Time) {
+    /// The receiver asked for silence until `until`; after `patience_ms` one attempt may try.
+    pub fn hold(&mut self, now: Time, until: Time, patience_ms: i64) {
         self.hold_until = self.hold_until.max(until);
+        self.probe_at = self.probe_at.max(now.plus(patience_ms));
+        self.patience_ms = patience_ms;
     }
 
-    /// The silence that the receiver asked for is over.
-    pub fn release(&mut self) {
-        self.hold_until = Time(i64::MIN);
-    }
-
-    fn gain_per_ms(&self, rate: &RatePolicy, hour_percent: u8) -> u64 {
-        let share = u64::from(self.share_percent) * u64::from(hour_percent);
-        rate.per_second_milli.saturating_mul(share) / 10_000
+    /// Millionths of an attempt that a millisecond earns: none only where the rate or the hour is
+    /// nought, or the smallest rates would come to rest for good.
+    fn gain_per_ms(&self, rate: &RatePolicy, hour_percent: u8, adaptive: bool) -> u64 {
+        let share = if adaptive { self.share_percent } else { 100 };
+        let share = u64::from(share) * u64::from(hour_percent);
+        let least = u64::from(share > 0 && rate.per_second_milli > 0);
+        (rate.per_second_milli.saturating_mul(share) / 10_000).max(least)
     }
 
     fn fill(&mut self, now: Time, rate: &RatePolicy, gain: u64) {
@@ -161,10 +210,10 @@ mod tests {
         let mut sent = 0;
         for at in 0..end_ms {
             while limiter
-                .wait(Time(at), Some(&TEN_A_SECOND), hour_percent)
+                .wait(Time(at), Some(&TEN_A_SECOND), hour_percent, true)
                 .is_none()
             {
-                limiter.begin(Some(&TEN_A_SECOND));
+                limiter.begin(Time(at), Some(&TEN_A_SECOND));
                 sent += 1;
             }
         }
@@ -182,22 +231,69 @@ mod tests {
     #[test]
     fn says_exactly_when_the_next_may_go() {
         let mut limiter = Limiter::new(Time(0), Some(&TEN_A_SECOND));
+        let wait =
+            |limiter: &mut Limiter, at| limiter.wait(Time(at), Some(&TEN_A_SECOND), 100, true);
         for _ in 0..3 {
-            assert_eq!(limiter.wait(Time(0), Some(&TEN_A_SECOND), 100), None);
-            limiter.begin(Some(&TEN_A_SECOND));
+            assert_eq!(wait(&mut limiter, 0), None);
+            assert!(!limiter.begin(Time(0), Some(&TEN_A_SECOND)));
         }
-        assert_eq!(
-            limiter.wait(Time(0), Some(&TEN_A_SECOND), 100),
-            Some(Time(100))
-        );
-        assert_eq!(
-            limiter.wait(Time(99), Some(&TEN_A_SECOND), 100),
-            Some(Time(100))
-        );
-        assert_eq!(limiter.wait(Time(100), Some(&TEN_A_SECOND), 100), None);
-        limiter.hold(Time(500));
-        assert_eq!(limiter.held(Time(499)), Some(Time(500)));
-        assert_eq!(limiter.held(Time(500)), None);
+        assert_eq!(wait(&mut limiter, 0), Some(Time(100)));
+        assert_eq!(wait(&mut limiter, 99), Some(Time(100)));
+        assert_eq!(wait(&mut limiter, 100), None);
+    }
+
+    #[test]
+    fn silence_is_kept_but_for_one_probe_at_a_time() {
+        let mut limiter = Limiter::new(Time(0), None);
+        limiter.hold(Time(0), Time(50), 120);
+        assert_eq!(limiter.held(Time(49)), Some(Time(50)));
+        assert_eq!(limiter.held(Time(50)), None);
+        limiter.hold(Time(100), Time(1_000), 120);
+        assert_eq!(limiter.held(Time(219)), Some(Time(220)));
+        assert_eq!(limiter.held(Time(220)), None);
+        assert!(limiter.begin(Time(220), None));
+        assert_eq!(limiter.held(Time(221)), Some(Time(1_000)));
+        limiter.probe_put_back();
+        assert_eq!(limiter.held(Time(222)), None);
+        assert!(limiter.begin(Time(222), None));
+        limiter.probe_answered(Time(230), false);
+        assert_eq!(limiter.held(Time(231)), Some(Time(350)));
+        assert!(limiter.begin(Time(350), None));
+        limiter.probe_answered(Time(360), true);
+        assert_eq!(limiter.held(Time(360)), None);
+        assert!(!limiter.begin(Time(360), None));
+    }
+
+    #[test]
+    fn no_rate_above_nought_comes_to_rest() {
+        let slowest = RatePolicy {
+            per_second_milli: 1,
+            burst: 1,
+        };
+        let mut limiter = Limiter::new(Time(0), Some(&slowest));
+        for _ in 0..10 {
+            limiter.slower();
+        }
+        limiter.begin(Time(0), Some(&slowest));
+        let until = limiter.wait(Time(0), Some(&slowest), 100, true);
+        assert_eq!(until, Some(Time(1_000_000)));
+        let nought = limiter.wait(Time(0), Some(&slowest), 0, true);
+        assert_eq!(nought, Some(Time::NEVER));
+    }
+
+    #[test]
+    fn only_an_adaptive_rate_is_lowered() {
+        for (adaptive, until) in [(true, 2_000), (false, 1_000)] {
+            let rate = RatePolicy {
+                per_second_milli: 1_000,
+                burst: 1,
+            };
+            let mut limiter = Limiter::new(Time(0), Some(&rate));
+            limiter.slower();
+            limiter.begin(Time(0), Some(&rate));
+            let wait = limiter.wait(Time(0), Some(&rate), 100, adaptive);
+            assert_eq!(wait, Some(Time(until)), "adaptive={adaptive}");
+        }
     }
 
     #[test]

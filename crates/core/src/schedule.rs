@@ -9,7 +9,7 @@
 //! ([`crate::engine::Engine::next_wake`]); the driver waits for it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use crate::id::{DeliveryId, EndpointId, TenantId};
 use crate::outcome::{Outcome, OutcomeKind};
@@ -79,8 +79,10 @@ fn spread(wait_ms: i64, jitter: Jitter, entropy: u64) -> i64 {
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
-    /// A delivery is due.
+    /// A delivery is due, or lapses.
     Delivery(DeliveryId),
+    /// The same for one that is on disk only.
+    Parked(DeliveryId),
     /// An endpoint's gate opens, or something that waits for it lapses.
     Endpoint(EndpointId),
     /// A delivery has become the head of its lane.
@@ -89,10 +91,12 @@ pub enum Timer {
     Store,
 }
 
-/// Timers in the order of their moments. A timer that is no longer needed is ignored when it fires.
+/// Timers in the order of their moments. A timer that is no longer needed is ignored when it fires,
+/// but for those of endpoints: there is one for each, and it moves.
 #[derive(Clone, Debug, Default)]
 pub struct Timers {
     heap: BinaryHeap<Reverse<(Time, Timer)>>,
+    endpoints: BTreeSet<(Time, EndpointId)>,
 }
 
 impl Timers {
@@ -101,30 +105,47 @@ impl Timers {
         self.heap.push(Reverse((at, timer)));
     }
 
+    /// Moves the timer of an endpoint; [`Time::NEVER`] stands for none.
+    pub fn shift(&mut self, endpoint: EndpointId, from: Time, to: Time) {
+        self.endpoints.remove(&(from, endpoint));
+        if to < Time::NEVER {
+            self.endpoints.insert((to, endpoint));
+        }
+    }
+
     /// The earliest moment, if there is one.
     #[must_use]
     pub fn earliest(&self) -> Option<Time> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        let endpoint = self.endpoints.first().map(|(at, _)| *at);
+        let other = self.heap.peek().map(|Reverse((at, _))| *at);
+        endpoint.into_iter().chain(other).min()
     }
 
     /// The next timer whose moment has come.
     pub fn fire(&mut self, now: Time) -> Option<Timer> {
-        if self.earliest()? > now {
-            return None;
+        let at = self.earliest().filter(|at| *at <= now)?;
+        if self
+            .heap
+            .peek()
+            .is_some_and(|Reverse((other, _))| *other == at)
+        {
+            return self.heap.pop().map(|Reverse((_, timer))| timer);
         }
-        self.heap.pop().map(|Reverse((_, timer))| timer)
+        self.endpoints
+            .pop_first()
+            .map(|(_, id)| Timer::Endpoint(id))
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.heap.len() + self.endpoints.len()
     }
 
     /// None is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.heap.is_empty() && self.endpoints.is_empty()
     }
 }
 
@@ -162,6 +183,12 @@ impl Due {
         }
     }
 
+    /// Forgets those that `keep` says nothing for.
+    pub fn retain(&mut self, keep: impl Fn(DeliveryId) -> bool) {
+        self.first_tries.retain(|delivery| keep(*delivery));
+        self.retries.retain(|delivery| keep(*delivery));
+    }
+
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -193,7 +220,7 @@ impl Turns {
     }
 
     /// Takes the endpoint whose turn it is out of the circle.
-    pub fn next(&mut self) -> Option<EndpointId> {
+    pub fn pop(&mut self) -> Option<EndpointId> {
         let tenant = self.tenants.pop_front()?;
         let line = self.endpoints.get_mut(&tenant)?;
         let endpoint = line.pop_front();
@@ -203,6 +230,12 @@ impl Turns {
             self.tenants.push_back(tenant);
         }
         endpoint
+    }
+
+    /// How many endpoints are in the circle.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.endpoints.values().map(VecDeque::len).sum()
     }
 
     /// Nobody is in the circle.
@@ -303,13 +336,28 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_has_one_timer_that_moves() {
+        let mut timers = Timers::default();
+        let endpoint = EndpointId(7);
+        timers.shift(endpoint, Time::NEVER, Time(9));
+        timers.shift(endpoint, Time(9), Time(4));
+        timers.set(Time(6), Timer::Store);
+        assert_eq!((timers.len(), timers.earliest()), (2, Some(Time(4))));
+        assert_eq!(timers.fire(Time(9)), Some(Timer::Endpoint(endpoint)));
+        assert_eq!(timers.fire(Time(9)), Some(Timer::Store));
+        timers.shift(endpoint, Time::NEVER, Time(9));
+        timers.shift(endpoint, Time(9), Time::NEVER);
+        assert!(timers.is_empty());
+    }
+
+    #[test]
     fn tenants_then_endpoints_take_turns() {
         let mut turns = Turns::default();
         for endpoint in 1..=3 {
             turns.join(TenantId(1), EndpointId(endpoint));
         }
         turns.join(TenantId(2), EndpointId(9));
-        let order: Vec<u64> = std::iter::from_fn(|| turns.next())
+        let order: Vec<u64> = std::iter::from_fn(|| turns.pop())
             .map(|endpoint| endpoint.0)
             .collect();
         assert_eq!(order, [1, 9, 2, 3]);

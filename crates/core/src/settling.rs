@@ -7,18 +7,16 @@
 
 use std::sync::Arc;
 
-use crate::acknowledge::{Settlement, settle, sign};
+use crate::acknowledge::{Hold, Settlement, settle};
 use crate::cause::Cause;
 use crate::endpoint::Reach;
-use crate::engine::{After, Effect, Engine, Place, Refusal, Reply, Row, STUCK_RETRY_MS, Why};
-use crate::event::LaneCounter;
-use crate::id::{Ask, DeliveryId, Ticket};
+use crate::engine::{After, Effect, Engine, Refusal, Reply, Row, STUCK_RETRY_MS, Why};
+use crate::id::{DeliveryId, Ticket};
 use crate::ledger::{Delivery, Fact, Next, Record, State};
 use crate::observation::{Attempt, Observation};
-use crate::ordering::Lane;
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::plant::Plant;
-use crate::policy::{Guarantee, HeadOfLine, Policy};
+use crate::policy::{Guarantee, Policy};
 use crate::schedule::Timer;
 use crate::time::{SECOND_MS, Time};
 
@@ -49,13 +47,16 @@ impl Engine {
             next,
             cause,
             retire,
-            hold_until,
+            hold,
             incident_ms,
         } = settle(&judged, &policy, &outcome, entropy, now);
         outcome.cause = cause;
-        self.pace(now, id, &outcome, hold_until, effects);
+        self.pace(now, id, &outcome, hold, effects);
         if let Some(retry_after_ms) = incident_ms {
-            self.incident(id, retry_after_ms, next, effects);
+            effects.push(Effect::Observe(Observation::Incident {
+                endpoint: judged.endpoint,
+                retry_after_ms,
+            }));
         }
         let observed = Box::new(observe(&judged, &outcome, next, now));
         let Some(entry) = self.append(
@@ -69,19 +70,16 @@ impl Engine {
         ) else {
             return;
         };
+        let after = After::Answered {
+            delivery: id,
+            retire,
+            observed,
+        };
+        self.record(id, entry, after, effects);
         if retire && let Some(endpoint) = self.endpoints.get_mut(&judged.endpoint) {
             endpoint.gate.reach = Reach::Closed(Cause::EndpointRetired);
+            self.wake_endpoint(now, judged.endpoint, effects);
         }
-        self.record(
-            id,
-            entry,
-            After::Answered {
-                delivery: id,
-                retire,
-                observed,
-            },
-            effects,
-        );
     }
 
     /// An attempt ended before a byte was written: its number is given back, within a bound.
@@ -109,11 +107,8 @@ impl Engine {
         }
         row.put_backs += 1;
         let wait_ms = (1_i64 << row.put_backs.min(10)).min(SECOND_MS);
-        let row = Row {
-            delivery: row.delivery.clone(),
-            ..*row
-        };
-        self.give_back(now, &row);
+        let (endpoint, slot) = (row.delivery.endpoint, std::mem::take(&mut row.slot));
+        self.give_back(now, endpoint, slot);
         let fact = Fact::NotSent {
             attempt,
             cause,
@@ -150,8 +145,7 @@ impl Engine {
     fn go_on(&mut self, now: Time, after: After, effects: &mut Vec<Effect>) {
         match after {
             After::Admitted { ask, key, seen } => self.admitted(now, ask, key, &seen, effects),
-            After::Opened(id) => self.send(now, id, effects),
-            After::PutBack(id) => self.place(now, id, effects),
+            After::Opened(id) | After::PutBack(id) => self.place(now, id, effects),
             After::Answered {
                 delivery,
                 retire,
@@ -206,14 +200,18 @@ impl Engine {
                 }
                 self.stuck.push((record, after));
             }
-            (after, _) => {
-                let id = match after {
-                    After::Opened(id) | After::PutBack(id) => id,
-                    After::Answered { delivery, .. } | After::Closed { delivery, .. } => delivery,
-                    After::Admitted { seen, .. } => seen.first_delivery,
+            (after, why) => {
+                let (id, ask) = match after {
+                    After::Opened(id) | After::PutBack(id) => (id, None),
+                    After::Answered { delivery, .. } => (delivery, None),
+                    After::Closed { delivery, ask } => (delivery, ask),
+                    After::Admitted { seen, .. } => (seen.first_delivery, None),
                 };
+                if let Some(ask) = ask {
+                    self.asked.entry(id).or_default().push(ask);
+                }
                 effects.push(Effect::Observe(Observation::Conflict { delivery: id }));
-                self.drop_row(now, id, effects);
+                self.drop_row(now, id, why == Refusal::Fenced, effects);
             }
         }
     }
@@ -234,198 +232,25 @@ impl Engine {
         }
     }
 
-    /// Rows came from the store.
-    pub(crate) fn loaded(
-        &mut self,
-        now: Time,
-        deliveries: Vec<(Delivery, LaneCounter)>,
-        absent: &[DeliveryId],
-        effects: &mut Vec<Effect>,
-    ) {
-        for (delivery, counter) in deliveries {
-            let id = delivery.id;
-            let asks = self.cancels.remove(&id).unwrap_or_default();
-            if delivery.state.is_settled() {
-                for ask in asks {
-                    let reply = Reply::TooLate(delivery.state);
-                    effects.push(Effect::Reply { ask, reply });
-                }
-                continue;
-            }
-            self.take_up(now, delivery, counter, effects);
-            for ask in asks {
-                self.cancel(now, id, ask, effects);
-            }
-        }
-        for id in absent {
-            for ask in self.cancels.remove(id).unwrap_or_default() {
-                effects.push(Effect::Reply {
-                    ask,
-                    reply: Reply::Absent,
-                });
-            }
-        }
-    }
-
-    fn take_up(
-        &mut self,
-        now: Time,
-        delivery: Delivery,
-        counter: LaneCounter,
-        effects: &mut Vec<Effect>,
-    ) {
-        let id = delivery.id;
-        if self.rows.contains_key(&id) {
-            return;
-        }
-        self.parked = self.parked.saturating_sub(1);
-        if let Some(place) = delivery.lane {
-            let lane = self.lanes.entry((delivery.endpoint, place.key));
-            lane.or_insert_with(|| Lane::new(counter))
-                .push(id, place.sequence);
-        }
-        let crashed = (delivery.state == State::InFlight).then_some(delivery.attempt);
-        let row = Row {
-            delivery,
-            place: Place::Busy,
-            put_backs: 0,
-            troubled: false,
-        };
-        self.rows.insert(id, row);
-        match crashed {
-            // What a crash leaves in flight has an unknown outcome, and takes the way of any other.
-            Some(attempt) => {
-                self.slots_used += 1;
-                let spread = crate::partition::mix(id.0);
-                self.answered(
-                    now,
-                    id,
-                    attempt,
-                    Box::new(Outcome::crashed()),
-                    spread,
-                    effects,
-                );
-            }
-            None => self.place(now, id, effects),
-        }
-    }
-
-    /// Withdraws a delivery, if it is not too late.
-    pub(crate) fn cancel(
-        &mut self,
-        now: Time,
-        id: DeliveryId,
-        ask: Ask,
-        effects: &mut Vec<Effect>,
-    ) {
-        match self
-            .rows
-            .get(&id)
-            .map(|row| (row.place, row.delivery.state))
-        {
-            None => {
-                self.cancels.entry(id).or_default().push(ask);
-                effects.push(Effect::Load(vec![id]));
-            }
-            Some((Place::Busy, state)) => {
-                effects.push(Effect::Reply {
-                    ask,
-                    reply: Reply::TooLate(state),
-                });
-            }
-            Some((place, _)) => {
-                let endpoint = self.rows.get(&id).map(|row| row.delivery.endpoint);
-                if let Some(endpoint) = endpoint.filter(|_| place != Place::Timer) {
-                    self.leave(endpoint, id);
-                }
-                self.close(
-                    now,
-                    id,
-                    State::Cancelled,
-                    Cause::Cancelled,
-                    Some(ask),
-                    effects,
-                );
-            }
-        }
-    }
-
-    /// A settled delivery leaves the window, and the next of its lane moves up.
-    pub(crate) fn forget(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
-        let Some(Row { delivery, .. }) = self.rows.remove(&id) else {
-            return;
-        };
-        let Some(place) = delivery.lane else { return };
-        let at = (delivery.endpoint, place.key);
-        let parks =
-            delivery.is_dead_letter() && self.policy(&delivery).head_of_line == HeadOfLine::Park;
-        let Some(lane) = self.lanes.get_mut(&at) else {
-            return;
-        };
-        lane.remove(id, delivery.state == State::Accepted);
-        if lane.is_empty() {
-            self.lanes.remove(&at);
-            return;
-        }
-        if parks && !lane.is_parked() {
-            lane.set_parked(true);
-            if let Some(endpoint) = self.endpoints.get_mut(&delivery.endpoint) {
-                endpoint.parked_lanes.push(place.key);
-            }
-        }
-        if let Some(head) = lane.head() {
-            self.move_up(now, head, effects);
-        }
-    }
-
-    /// A delivery has become the head of its lane.
-    pub(crate) fn move_up(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
-        let Some(row) = self.rows.get(&id) else {
-            return;
-        };
-        if row.place == Place::Lane {
-            self.leave(row.delivery.endpoint, id);
-            self.ready(now, id, effects);
-        }
-    }
-
-    /// Drops a row that the store knows better; what it holds is read when it is needed.
-    fn drop_row(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
-        let Some(row) = self.rows.get(&id) else {
-            return;
-        };
-        if row.delivery.state == State::InFlight {
-            let row = Row {
-                delivery: row.delivery.clone(),
-                ..*row
-            };
-            self.give_back(now, &row);
-        }
-        self.forget(now, id, effects);
-    }
-
     /// What an outcome does to the pace of its endpoint, and to the slots.
     fn pace(
         &mut self,
         now: Time,
         id: DeliveryId,
         outcome: &Outcome,
-        hold_until: Option<Time>,
+        hold: Option<Hold>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(row) = self.rows.get_mut(&id) else {
             return;
         };
+        let slot = std::mem::take(&mut row.slot);
         let endpoint_id = row.delivery.endpoint;
         self.slots_used = self.slots_used.saturating_sub(1);
-        let troubled = std::mem::take(&mut row.troubled);
-        self.troubled_used = self.troubled_used.saturating_sub(u32::from(troubled));
+        self.troubled_used = self.troubled_used.saturating_sub(u32::from(slot.troubled));
         if let Some(endpoint) = self.endpoints.get_mut(&endpoint_id) {
-            endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
             let before = endpoint.breaker.state();
-            endpoint
-                .breaker
-                .answered(now, sign(outcome), &endpoint.gate.breaker);
+            endpoint.answered(now, slot, outcome);
             let state = endpoint.breaker.state();
             if state != before {
                 let change = Observation::Breaker {
@@ -434,55 +259,18 @@ impl Engine {
                 };
                 effects.push(Effect::Observe(change));
             }
-            let probed = endpoint.probing.take_if(|probe| *probe == id).is_some();
-            match outcome.kind {
-                OutcomeKind::Accept => {
-                    endpoint.limiter.faster(endpoint.gate.slots_max);
-                    if probed {
-                        endpoint.limiter.release();
-                    }
-                }
-                OutcomeKind::Retry | OutcomeKind::Throttle | OutcomeKind::Unknown => {
-                    if outcome.cause != Cause::Crashed {
-                        endpoint.limiter.slower();
-                    }
-                }
-                OutcomeKind::Reject | OutcomeKind::Gone => {}
-            }
-            if let Some(until) = hold_until {
-                endpoint.limiter.hold(until);
+            if let Some(Hold { until, patience_ms }) = hold {
+                endpoint.limiter.hold(now, until, patience_ms);
             }
         }
         self.rejoin(now, endpoint_id);
-        self.rejoin_troubled();
     }
 
-    /// A receiver asked for more patience than the policy has: one delivery probes at the cap, the
-    /// others wait for the receiver's time.
-    fn incident(
-        &mut self,
-        id: DeliveryId,
-        retry_after_ms: i64,
-        next: Next,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(row) = self.rows.get(&id) else {
-            return;
-        };
-        let endpoint = row.delivery.endpoint;
-        effects.push(Effect::Observe(Observation::Incident {
-            endpoint,
-            retry_after_ms,
-        }));
-        if matches!(next, Next::Again { .. })
-            && let Some(endpoint) = self.endpoints.get_mut(&endpoint)
+    /// Tells of a delivery that was settled without an attempt.
+    pub(crate) fn observe_closed(&self, id: DeliveryId, effects: &mut Vec<Effect>) {
+        if let Some(Row { delivery, .. }) = self.rows.get(&id)
+            && delivery.state.is_settled()
         {
-            endpoint.probe = Some(id);
-        }
-    }
-
-    fn observe_closed(&self, id: DeliveryId, effects: &mut Vec<Effect>) {
-        if let Some(Row { delivery, .. }) = self.rows.get(&id) {
             effects.push(Effect::Observe(Observation::Closed {
                 delivery: id,
                 correlation: delivery.correlation,
@@ -493,7 +281,7 @@ impl Engine {
         }
     }
 
-    fn policy(&self, delivery: &Delivery) -> Arc<Policy> {
+    pub(crate) fn policy(&self, delivery: &Delivery) -> Arc<Policy> {
         let policy = self.policies.get(&delivery.policy).cloned();
         policy.unwrap_or_else(|| Arc::new(Policy::brief(delivery.policy)))
     }

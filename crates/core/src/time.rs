@@ -39,6 +39,17 @@ impl Time {
         usize::try_from(self.0.rem_euclid(DAY_MS) / HOUR_MS).unwrap_or(0)
     }
 
+    /// When the next UTC hour begins.
+    #[must_use]
+    pub fn next_hour(self) -> Time {
+        Time(
+            self.0
+                .div_euclid(HOUR_MS)
+                .saturating_add(1)
+                .saturating_mul(HOUR_MS),
+        )
+    }
+
     /// Number of the UTC day since 1970-01-01.
     #[must_use]
     pub fn day(self) -> i64 {
