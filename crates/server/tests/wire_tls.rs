@@ -307,7 +307,7 @@ async fn a_client_certificate_is_shown_and_one_that_is_missing_may_have_cost_a_r
     );
     let stranger = with_client(authority.trusted(), &Authority::new().client("us"));
     for tls in [authority.trusted(), stranger] {
-        // In TLS 1.3 the refusal comes after we may speak: a written byte makes it Unknown.
+        // In TLS 1.3 the refusal comes after we may speak: a byte that was written makes it Unknown.
         let outcome = outcome(&transport, &secure(&receiver, tls)).await;
         if outcome.unsent {
             assert_eq!(outcome.kind, Retry, "{outcome:?}");

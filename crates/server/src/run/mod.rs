@@ -18,6 +18,7 @@ mod engine_thread;
 mod events;
 mod intake;
 mod sending;
+mod serve;
 mod world;
 mod writer;
 
@@ -25,4 +26,5 @@ pub use announce::Announcer;
 pub use command::Command;
 pub use engine_thread::{EngineThread, Parts, Start, Unsettled};
 pub use intake::{EngineIntake, Gauges};
+pub use serve::{EXIT_FATAL, Node, StartError};
 pub use writer::WriterStats;

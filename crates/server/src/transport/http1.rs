@@ -43,7 +43,7 @@ pub(super) struct Http1 {
 /// How a request ended.
 pub(super) enum Exchange {
     /// With an answer. The connection comes back if it can be used again.
-    Answered(Response, Option<Box<Http1>>),
+    Answered(Response, Option<Http1>),
     /// Without one.
     Troubled(Trouble),
     /// It was never begun, and is given back.
@@ -78,7 +78,7 @@ impl Http1 {
 
     /// Sends `request` and reads what is answered until `deadline`.
     pub(super) async fn exchange(
-        mut self: Box<Self>,
+        mut self,
         request: Request,
         limits: &Limits,
         deadline: Instant,

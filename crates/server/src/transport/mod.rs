@@ -166,17 +166,16 @@ impl Transport {
         self.client.idle()
     }
 
-    /// What attempts to `endpoint` share, made at its first attempt, and again when the registry
-    /// has another `Arc` for it or another policy is in force.
+    /// What attempts to `endpoint` share, made at its first attempt and again when the registry has
+    /// another `Arc` for it.
     #[must_use]
     pub fn prepared(&self, endpoint: &Arc<Endpoint>) -> Arc<Prepared> {
-        let policy = self.policy.load_full();
         if let Some(found) = self.prepared.lock().get(&endpoint.id)
             && Arc::ptr_eq(&found.endpoint, endpoint)
-            && Arc::ptr_eq(&found.policy, &policy)
         {
             return found.clone();
         }
+        let policy = self.policy.load_full();
         let line = self.line(endpoint, &policy);
         let made = Arc::new(Prepared {
             endpoint: endpoint.clone(),
@@ -203,11 +202,14 @@ impl Transport {
         dispatch: &Dispatch,
         now: Time,
     ) -> Attempted {
-        if Arc::ptr_eq(&self.policy.load(), &prepared.policy) {
-            return self.attempt_prepared(prepared, event, dispatch, now).await;
+        let current = self.policy.load();
+        if !Arc::ptr_eq(&current, &prepared.policy) {
+            drop(current);
+            let again = self.prepared(&prepared.endpoint);
+            return self.attempt_prepared(&again, event, dispatch, now).await;
         }
-        let again = self.prepared(&prepared.endpoint);
-        self.attempt_prepared(&again, event, dispatch, now).await
+        drop(current);
+        self.attempt_prepared(prepared, event, dispatch, now).await
     }
 
     async fn attempt_prepared(

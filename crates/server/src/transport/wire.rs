@@ -120,8 +120,8 @@ impl AsyncRead for Wire {
         if !this.has_news() {
             return Poll::Pending;
         }
-        // News on an idle connection: its end, or (under TLS) a session ticket. If it is still
-        // there after a read, the runtime has not heard of it yet; the connection is given up.
+        // News on an idle connection: its end, or (under TLS) a session ticket. If it is still there
+        // after a read, the runtime has not heard of it yet; then the connection is given up.
         let read = this.poll_read_stream(cx, buf);
         if read.is_pending() && this.has_news() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));

@@ -1,7 +1,7 @@
 //! What an answer means, as two tables: one for answers, one for what kept them from coming.
 //!
-//! An answer whose head was read counts as what the head says, whatever becomes of its body.
-//! `may_have_acted` is set for Unknown, for 408 and for every 5xx, and for nothing else.
+//! An answer whose head was read counts as what the head says, whatever becomes of its body. `may_have_acted` is set
+//! for Unknown, for 408 and for every 5xx, and for nothing else.
 //!
 //! Absent here: what follows. At-most-once turns most of these into a settlement, the other
 //! guarantees into a retry; the core knows which.

@@ -1,0 +1,235 @@
+//! Serving: puts the parts of a node together, in the order in which they depend on each other, and
+//! takes them apart again.
+//!
+//! Absent here: HTTP. Whoever serves the API takes the [`Node`]'s parts.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use postrider_core::cause::Cause;
+use postrider_core::engine::{Config as EngineConfig, Origin};
+use postrider_core::plant::Plant;
+use postrider_core::time::DAY_MS;
+use tokio::runtime::Handle;
+
+use super::{Announcer, EngineIntake, EngineThread, Gauges, Parts, Start, Unsettled, WriterStats};
+use crate::clock::Clock;
+use crate::config::{Config, Network};
+use crate::observe::{AttemptLog, Metrics, Observer};
+use crate::registry::{KeyPace, Registry, RegistryError};
+use crate::stamp::OuterIds;
+use crate::store::embedded::{self, OpenError, Retention};
+use crate::store::{Fatal, Ledger, Reader};
+use crate::transport::{Limits, NetworkPolicy, Transport};
+use crate::vault::{MASTER_KEY_FILE, Vault, VaultError};
+
+/// How a process ends that can no longer tell what is on disk (`EX_IOERR` of sysexits.h).
+pub const EXIT_FATAL: i32 = 74;
+/// Bytes of events kept at hand for their attempts.
+const EVENTS_BYTES_MAX: usize = 128 << 20;
+
+/// A node under way.
+pub struct Node {
+    /// Endpoints, tenants, keys, policies.
+    pub registry: Arc<Registry>,
+    /// The reading half of the store.
+    pub reader: Arc<dyn Reader>,
+    /// Finds inner ids.
+    pub ids: Arc<OuterIds>,
+    /// The way to the engine.
+    pub intake: EngineIntake,
+    /// The way out.
+    pub transport: Arc<Transport>,
+    /// What the engine shows of itself.
+    pub gauges: Arc<Gauges>,
+    /// Figures of the writer.
+    pub writer: Arc<WriterStats>,
+    /// The engine's clock.
+    pub clock: Arc<Clock>,
+    engine: EngineThread,
+    drain: Duration,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made.
+    #[error("the data directory {dir} cannot be made: {error}")]
+    Directory {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The master key cannot be read or made.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The store cannot be recovered.
+    #[error(transparent)]
+    Recovery(#[from] Fatal),
+    /// The registry cannot be opened.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The system gives no thread.
+    #[error("no thread could be started: {0}")]
+    Thread(std::io::Error),
+}
+
+impl Node {
+    /// Opens everything, recovers, and starts the engine. Must be called inside a tokio runtime,
+    /// on which attempts will run.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        plant: Option<Plant>,
+    ) -> Result<Node, StartError> {
+        let dir = &config.store.dir;
+        std::fs::create_dir_all(dir).map_err(|error| StartError::Directory {
+            dir: dir.clone(),
+            error,
+        })?;
+        let key_file = config.store.master_key_file.clone();
+        let key_file = key_file.unwrap_or_else(|| dir.join(MASTER_KEY_FILE));
+        let vault = Arc::new(Vault::open_or_create(&key_file)?);
+        let (mut ledger, reader) = embedded::open(dir, store_options(config, &vault))?;
+        let reader: Arc<dyn Reader> = reader;
+        let mut unsettled = Unsettled::default();
+        let recovery = ledger.recover(&mut |delivery| unsettled.push(delivery))?;
+        let pace = KeyPace {
+            requests_per_s: at_least_one(config.server.key_requests_per_s_max),
+            burst: at_least_one(config.server.key_burst_max),
+        };
+        let registry = Arc::new(Registry::open(dir, &vault, pace)?);
+        let clock = Arc::new(Clock::starting(recovery.last_at));
+        registry.apply_policies(config.policies.iter().cloned(), clock.now())?;
+        for (endpoint, at) in &recovery.retired {
+            registry.retire(*endpoint, Cause::Gone, *at)?;
+        }
+        let transport = Arc::new(Transport::new(limits(config), network(config)));
+        let gauges = Arc::new(Gauges::default());
+        let ids = Arc::new(OuterIds::new(&vault));
+        let parts = Parts {
+            reader: Arc::clone(&reader),
+            registry: Arc::clone(&registry),
+            transport: Arc::clone(&transport),
+            observer: Observer::new(Arc::clone(metrics)),
+            attempt_log: attempt_log(config, metrics)?,
+            clock: Arc::clone(&clock),
+            runtime: Handle::current(),
+            gauges: Arc::clone(&gauges),
+            events_bytes_max: EVENTS_BYTES_MAX,
+        };
+        let start = Start {
+            config: engine_config(config, plant),
+            stamp: Box::new(OuterIds::clone(&ids)),
+            origin: Origin {
+                last_event: recovery.last_event,
+                last_delivery: recovery.last_delivery,
+                last_seq: recovery.last_seq,
+                epoch: recovery.epoch,
+            },
+            unsettled,
+            ledger: Box::new(ledger),
+            waiting_max: config.engine.intake_queue_max as u64,
+            commit_slow_ms: i64::try_from(config.engine.commit_slow_ms).unwrap_or(i64::MAX),
+        };
+        let engine = EngineThread::start(parts, start, die).map_err(StartError::Thread)?;
+        registry.announce_to(Arc::new(Announcer::new(engine.line(), &registry)));
+        Ok(Node {
+            registry,
+            reader,
+            ids,
+            intake: engine.intake(),
+            transport,
+            gauges,
+            writer: engine.writer_stats(),
+            clock,
+            engine,
+            drain: Duration::from_millis(config.server.drain_ms),
+        })
+    }
+
+    /// Begins nothing more, lets what is under way finish within the configured time, and ends.
+    ///
+    /// # Errors
+    /// [`Fatal`] if the store failed meanwhile.
+    pub fn stop(self) -> Result<(), Fatal> {
+        self.engine.stop(self.drain)
+    }
+}
+
+/// Nothing may be acknowledged any more, and no later attempt to write could be trusted.
+fn die(error: &Fatal) {
+    tracing::error!(%error, "the store failed; the next start finds out what is on disk");
+    eprintln!("error: {error}");
+    std::process::exit(EXIT_FATAL);
+}
+
+fn attempt_log(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<AttemptLog>, StartError> {
+    if !config.log.attempts {
+        return Ok(None);
+    }
+    let queue_max = config.log.attempt_queue_max;
+    // The thread ends by itself once the engine thread, which holds the near end, has ended.
+    let (log, _) = AttemptLog::start(queue_max, Arc::clone(metrics), std::io::stderr())
+        .map_err(StartError::Thread)?;
+    Ok(Some(log))
+}
+
+fn at_least_one(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
+}
+
+fn store_options(config: &Config, vault: &Arc<Vault>) -> embedded::Options {
+    embedded::Options {
+        retention: Retention {
+            ledger_ms: i64::from(config.store.retention_days) * DAY_MS,
+            ..Retention::default()
+        },
+        reserve_bytes: config.store.reserve_bytes,
+        ..embedded::Options::new(Arc::clone(vault))
+    }
+}
+
+fn engine_config(config: &Config, plant: Option<Plant>) -> EngineConfig {
+    EngineConfig {
+        slots_max: u32::try_from(config.engine.slots_max).unwrap_or(u32::MAX),
+        window_max: config.engine.window_max,
+        records_max: config.engine.record_queue_max,
+        refused_retry_after_ms: i64::try_from(config.engine.retry_after_ms).unwrap_or(i64::MAX),
+        plant,
+        ..EngineConfig::default()
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        connect_ms: config.transport.connect_ms,
+        response_ms: config.transport.response_ms,
+        idle_ms: config.transport.idle_ms,
+        idle_host_max: config.transport.idle_per_host_max,
+        idle_total_max: config.transport.connections_max,
+        ..Limits::default()
+    }
+}
+
+fn network(config: &Config) -> NetworkPolicy {
+    NetworkPolicy {
+        allow: config.network.allow.iter().filter_map(net).collect(),
+        allow_http: config.network.allow_http,
+        ..NetworkPolicy::default()
+    }
+}
+
+fn net(network: &Network) -> Option<IpNet> {
+    IpNet::new(network.address, network.prefix_bits).ok()
+}
