@@ -2,8 +2,6 @@
 //!
 //! Absent here: what belongs into a batch; see [`super::group`].
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +10,11 @@ use std::time::{Duration, Instant};
 use postrider_core::event::Event;
 use postrider_core::id::{DeliveryId, EndpointId, EventId, Seq};
 use postrider_core::ledger::{Delivery, Entry, Record};
-use postrider_core::partition::mix;
 use postrider_core::time::Time;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::OpenError;
+use super::cache::IdMap;
 use super::codec::Encoder;
 use super::files::LedgerFile;
 use super::lanes::LaneKey;
@@ -342,27 +340,4 @@ pub fn find_payload(connection: &Connection, id: EventId) -> rusqlite::Result<Op
     statement
         .query_row([id.0.cast_signed()], |row| row.get(0))
         .optional()
-}
-
-/// A map by an id that nobody outside can choose.
-pub type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
-
-/// Spreads an id. Ids are assigned by us, so nobody can aim for collisions.
-#[derive(Debug, Default)]
-pub struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = mix(self.0 ^ u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        self.0 = mix(id);
-    }
 }

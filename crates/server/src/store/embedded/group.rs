@@ -22,51 +22,12 @@ use postrider_core::ledger::{Admitted, Conflict, Delivery, Entry, Fact, Next, Re
 use postrider_core::outcome::OutcomeKind;
 use postrider_core::time::Time;
 
-use super::day::{Batch, CommitError, Day, IdMap, Planned};
+use super::cache::IdMap;
+use super::day::{Batch, CommitError, Day, Planned};
 use super::files::{self, LedgerFile};
 use super::row::{EventRow, seen_of};
 use super::{EmbeddedLedger, fatal};
 use crate::store::{Fatal, Verdict};
-
-/// A bounded cache in two generations: when the newer is full, the older is forgotten.
-#[derive(Debug)]
-pub struct Recent<V> {
-    newer: IdMap<V>,
-    older: IdMap<V>,
-    max: usize,
-}
-
-impl<V> Recent<V> {
-    /// Keeps between `max` and twice as many.
-    #[must_use]
-    pub fn new(max: usize) -> Recent<V> {
-        Recent {
-            newer: IdMap::default(),
-            older: IdMap::default(),
-            max,
-        }
-    }
-
-    /// What is kept under `id`.
-    #[must_use]
-    pub fn get(&self, id: u64) -> Option<&V> {
-        self.newer.get(&id).or_else(|| self.older.get(&id))
-    }
-
-    /// Keeps `value` for a while.
-    pub fn put(&mut self, id: u64, value: V) {
-        if self.newer.len() >= self.max {
-            self.older = std::mem::take(&mut self.newer);
-        }
-        self.newer.insert(id, value);
-    }
-
-    /// Forgets what is kept under `id`.
-    pub fn forget(&mut self, id: u64) {
-        self.newer.remove(&id);
-        self.older.remove(&id);
-    }
-}
 
 /// A group while it is folded.
 #[derive(Default)]

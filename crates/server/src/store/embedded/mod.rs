@@ -28,6 +28,7 @@
 //!
 //! Absent here: threads and clocks. The caller owns the writer's thread and tells the time.
 
+pub mod cache;
 pub mod checkpoint;
 pub mod codec;
 pub mod day;
@@ -57,11 +58,12 @@ use postrider_core::ledger::{Delivery, Record};
 use postrider_core::time::{DAY_MS, HOUR_MS, Time};
 use rusqlite::Connection;
 
+use self::cache::Recent;
 use self::checkpoint::{Blocks, Checkpoint};
 use self::day::Day;
 use self::directory::Directory;
 use self::files::{LedgerFile, Pool};
-use self::group::Recent;
+
 use self::keys::{Finder, Keys};
 use self::lanes::Lanes;
 pub use self::reader::EmbeddedReader;

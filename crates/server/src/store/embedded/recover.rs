@@ -19,12 +19,12 @@ use postrider_core::outcome::OutcomeKind;
 use postrider_core::time::Time;
 use rusqlite::Connection;
 
+use super::cache::Recent;
 use super::checkpoint::{BLOCK_DELIVERIES, Blocks, Checkpoint};
 use super::codec::Item;
 use super::day::{Day, find_delivery, watch_log};
 use super::directory::Directory;
 use super::files::{LedgerFile, Pool, file_name, file_number};
-use super::group::Recent;
 use super::journal::{JournalError, each_segment};
 use super::keys::{self, Keys};
 use super::lanes::Lanes;
@@ -67,7 +67,7 @@ impl EmbeddedLedger {
             newest = Some(day);
         }
         if !directory.take_reserve(options.reserve_bytes) {
-            tracing::warn!(dir = %dir.display(), "the disk is nearly full: no reserve could be taken");
+            tracing::warn!(dir = %dir.display(), "the disk is nearly full: no reserve was taken");
         }
         let shared = Arc::new(Shared {
             files: ArcSwap::from_pointee(ledger_files),

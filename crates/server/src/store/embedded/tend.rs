@@ -1,7 +1,7 @@
 //! Housekeeping in slices: write-ahead logs, the key index, lanes, the checkpoint, a full disk.
 //!
-//! Each call of [`EmbeddedLedger::tend_slice`] does the most urgent piece only, so that the writer
-//! is never away for long. What must not wait for it has a bound that recording itself keeps.
+//! Each call of [`EmbeddedLedger::tend_slice`] works off one log, if one is long, and does the most
+//! urgent of the other pieces, so that the writer is never away for long. What must not wait for it has a bound that recording itself keeps.
 //!
 //! Absent here: payloads and purging; see [`super::purge`].
 
@@ -88,7 +88,13 @@ impl EmbeddedLedger {
         if self.full {
             self.look_for_room(now)?;
         }
-        if self.work_off_log(self.options.wal_pages_soft)? || self.tend_keys(now)? {
+        // A busy store always has a log to work off; the rest must get its share all the same.
+        let worked = self.work_off_log(self.options.wal_pages_soft)?;
+        Ok(self.light_slice(now)? || worked)
+    }
+
+    fn light_slice(&mut self, now: Time) -> Result<bool, Trouble> {
+        if self.tend_keys(now)? {
             return Ok(true);
         }
         if self.housekeeping.sealed.is_some() {

@@ -1,11 +1,12 @@
 //! The conformance suite over the embedded store, and what only it can do.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use super::{Options, open};
-use crate::store::conformance::{ALL, Halves, Subject};
+use crate::store::conformance::{ALL, Halves, Subject, compare};
 use crate::vault::Vault;
 
 /// A store in a directory of its own.
@@ -21,8 +22,14 @@ impl InDirectory {
             reserve_bytes: 1 << 20,
             ..Options::new(vault)
         };
+        // Thousands of commits: in memory, where there is a file system for it.
+        let memory = Path::new("/dev/shm");
+        let dir = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
         InDirectory {
-            dir: tempfile::tempdir().unwrap(),
+            dir: dir.unwrap(),
             options,
         }
     }
@@ -41,4 +48,20 @@ fn the_embedded_store_conforms() {
         println!("{name}");
         check(&mut InDirectory::new());
     }
+}
+
+#[test]
+fn the_embedded_store_does_what_the_model_does() {
+    compare(48, || {
+        let mut store = InDirectory::new();
+        // Small enough for every bound to be met.
+        store.options.file_deliveries_max = 40;
+        store.options.rows_cached_max = 8;
+        store.options.retention = super::Retention {
+            ledger_ms: i64::MAX / 4,
+            payload_keep_ms: i64::MAX / 4,
+            dead_payload_keep_ms: i64::MAX / 4,
+        };
+        store
+    });
 }

@@ -1,330 +1,21 @@
-//! The conformance suite: what every store must do, as functions over a [`Subject`].
+//! The checks of the suite.
 //!
-//! A store is done when all of [`ALL`] hold for it and [`compare`] finds no difference between it
-//! and the model over random operations.
-//!
-//! Absent here: what only one kind of store can do, such as losing power or running out of disk.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! Absent here: random operations; see [`super::compare`].
 
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
 use postrider_core::event::{Event, LaneCounter};
-use postrider_core::id::{
-    BodyDigest, CorrelationId, DeliveryId, EndpointId, Epoch, EventId, KeyDigest, OrderingKey,
-    Partition, PolicyId, Seq, TenantId, Ticket,
-};
-use postrider_core::ledger::{Admitted, Delivery, Entry, Fact, Lane, Next, Record, State, apply};
-use postrider_core::outcome::{Outcome, OutcomeKind};
+use postrider_core::id::{DeliveryId, EndpointId, EventId, OrderingKey, Seq, TenantId};
+use postrider_core::ledger::{Delivery, Entry, State};
+use postrider_core::outcome::OutcomeKind;
 use postrider_core::policy::Guarantee;
-use postrider_core::time::{DAY_MS, HOUR_MS, Time};
+use postrider_core::time::{DAY_MS, HOUR_MS};
 
-use super::{Ledger, Query, Reader, Recovery, Verdict};
+use super::author::{Wish, digest, opened, settle};
+use super::{NOON, Subject, list_all, record, start, tend};
+use crate::store::{Query, Verdict};
 
-/// Both halves of an open store.
-pub type Halves = (Box<dyn Ledger>, Arc<dyn Reader>);
-
-/// A store that can be opened again: whatever was recorded through halves that were dropped since
-/// is there.
-pub trait Subject {
-    /// Opens it.
-    fn open(&mut self) -> Halves;
-}
-
-/// Noon of some day.
-pub const NOON: Time = Time(20_000 * DAY_MS + 12 * HOUR_MS);
-
-/// All checks, by name.
-pub const ALL: &[(&str, fn(&mut dyn Subject))] = &[
-    ("what is admitted is found", what_is_admitted_is_found),
-    (
-        "a refused record leaves no trace",
-        a_refused_record_leaves_no_trace,
-    ),
-    (
-        "keys are unique until they are free",
-        keys_are_unique_until_they_are_free,
-    ),
-    ("a stale epoch is fenced", a_stale_epoch_is_fenced),
-    (
-        "only what is unsettled is visited",
-        only_what_is_unsettled_is_visited,
-    ),
-    ("places never go back", places_never_go_back),
-    (
-        "days and clocks may do what they like",
-        days_and_clocks_may_do_what_they_like,
-    ),
-    (
-        "the journal is in order over all days",
-        the_journal_is_in_order_over_all_days,
-    ),
-    ("lists find what matches", lists_find_what_matches),
-    ("lanes only grow", lanes_only_grow),
-];
-
-/// Writes records as the engine would: assigns ids and places, and keeps the rows.
-pub struct Author {
-    /// The time of what is written next.
-    pub now: Time,
-    /// The epoch it writes under.
-    pub epoch: Epoch,
-    /// What was recorded last.
-    pub last: (EventId, DeliveryId, Seq),
-    /// Rows as they should be.
-    pub rows: BTreeMap<DeliveryId, Delivery>,
-    ticket: u64,
-}
-
-/// What an event is to be like.
-#[derive(Clone, Debug)]
-pub struct Wish {
-    /// Digest of its key, spelled as a number.
-    pub key: u64,
-    /// Whose.
-    pub tenant: u32,
-    /// Event type.
-    pub event_type: &'static str,
-    /// Where to, and in which lane at which place.
-    pub targets: Vec<(u64, Option<(u64, u64)>)>,
-    /// How exactly.
-    pub guarantee: Guarantee,
-    /// Open the first attempt in the same record.
-    pub open: bool,
-    /// Bytes of its payload.
-    pub payload: usize,
-}
-
-impl Wish {
-    /// One delivery to `endpoint` under `key`, opened at once.
-    #[must_use]
-    pub fn one(key: u64, endpoint: u64) -> Wish {
-        Wish {
-            key,
-            tenant: 1,
-            event_type: "order.paid",
-            targets: vec![(endpoint, None)],
-            guarantee: Guarantee::AtLeastOnce,
-            open: true,
-            payload: 300,
-        }
-    }
-}
-
-impl Author {
-    /// Goes on where a recovery says.
-    #[must_use]
-    pub fn after(recovery: &Recovery, now: Time) -> Author {
-        Author {
-            now: now.max(recovery.last_at),
-            epoch: recovery.epoch,
-            last: (
-                recovery.last_event,
-                recovery.last_delivery,
-                recovery.last_seq,
-            ),
-            rows: BTreeMap::new(),
-            ticket: 0,
-        }
-    }
-
-    /// A record that admits an event.
-    pub fn admit(&mut self, wish: &Wish) -> Record {
-        let event_id = EventId(self.last.0.0 + 1);
-        let first = DeliveryId(self.last.1.0 + 1);
-        let mut entries = Vec::new();
-        for (&(endpoint, lane), id) in wish.targets.iter().zip(first.0..) {
-            let lane = lane.map(|(key, sequence)| Lane {
-                key: OrderingKey(key),
-                sequence,
-            });
-            let admitted = Fact::Admitted(Box::new(Admitted {
-                correlation: CorrelationId(u128::from(id) << 64 | 77),
-                event: event_id,
-                tenant: TenantId(wish.tenant),
-                endpoint: EndpointId(endpoint),
-                policy: PolicyId(1),
-                guarantee: wish.guarantee,
-                due_at: self.now,
-                expires_at: self.now.plus(HOUR_MS),
-                lane,
-            }));
-            entries.push(self.entry(DeliveryId(id), admitted));
-            if wish.open {
-                entries.push(self.entry(DeliveryId(id), opened(1)));
-            }
-        }
-        self.last.0 = event_id;
-        self.last.1.0 += wish.targets.len() as u64;
-        let event = Event {
-            id: event_id,
-            uuid: u128::from(event_id.0) << 64 | 99,
-            tenant: TenantId(wish.tenant),
-            key_digest: digest(wish.key),
-            body_digest: BodyDigest([3; 16]),
-            business_id: format!("business-{}", wish.key).into(),
-            event_type: wish.event_type.into(),
-            version: 1,
-            recipient: format!("person-{}", wish.key % 3).into(),
-            ordering_key: "".into(),
-            traceparent: "".into(),
-            content_type: "application/json".into(),
-            admitted_at: self.now,
-            key_expires_at: self.now.plus(HOUR_MS),
-            first_delivery: first,
-            deliveries: u32::try_from(wish.targets.len()).unwrap(),
-            payload: payload(event_id, wish.payload),
-        };
-        let mut record = self.record(entries);
-        record.event = Some(Arc::new(event));
-        record
-    }
-
-    /// A record with one more entry for a delivery.
-    pub fn fact(&mut self, id: DeliveryId, fact: Fact) -> Record {
-        let entry = self.entry(id, fact);
-        self.record(vec![entry])
-    }
-
-    /// A record that ends an attempt.
-    pub fn answer(&mut self, id: DeliveryId, kind: OutcomeKind, next: Next) -> Record {
-        let attempt = self.rows[&id].attempt;
-        let outcome = Box::new(Outcome {
-            http_status: 200,
-            latency_ms: 12,
-            ..Outcome::bare(kind, Cause::Accepted)
-        });
-        self.fact(
-            id,
-            Fact::Answered {
-                attempt,
-                outcome,
-                next,
-            },
-        )
-    }
-
-    /// A record that hands a delivery over.
-    pub fn accept(&mut self, id: DeliveryId) -> Record {
-        self.answer(
-            id,
-            OutcomeKind::Accept,
-            settle(State::Accepted, Cause::Accepted),
-        )
-    }
-
-    /// The next entry of a delivery; its row moves.
-    pub fn entry(&mut self, delivery: DeliveryId, fact: Fact) -> Entry {
-        self.last.2.0 += 1;
-        let row = self.rows.get(&delivery);
-        let entry = Entry {
-            seq: self.last.2,
-            delivery,
-            version: row.map_or(0, |row| row.version),
-            at: self.now,
-            previous: row.map_or(Seq(0), |row| row.last_seq),
-            fact,
-        };
-        let mut row = self.rows.remove(&delivery);
-        // Some tests write what does not fit, on purpose: then the row stays.
-        let _ = apply(&mut row, &entry);
-        if let Some(row) = row {
-            self.rows.insert(delivery, row);
-        }
-        entry
-    }
-
-    /// A record of these entries.
-    pub fn record(&mut self, entries: Vec<Entry>) -> Record {
-        self.ticket += 1;
-        Record {
-            ticket: Ticket(self.ticket),
-            event: None,
-            fences: vec![(Partition(0), self.epoch)],
-            entries,
-            release: None,
-        }
-    }
-}
-
-/// An attempt is opened.
-#[must_use]
-pub fn opened(attempt: u32) -> Fact {
-    Fact::Opened {
-        attempt,
-        policy: PolicyId(1),
-    }
-}
-
-/// A settlement.
-#[must_use]
-pub fn settle(state: State, cause: Cause) -> Next {
-    Next::Settle { state, cause }
-}
-
-/// A key, spelled as a number.
-#[must_use]
-pub fn digest(key: u64) -> KeyDigest {
-    let mut digest = [7; 16];
-    digest[..8].copy_from_slice(&key.to_le_bytes());
-    KeyDigest(digest)
-}
-
-/// The payload of an event.
-#[must_use]
-pub fn payload(event: EventId, length: usize) -> Bytes {
-    let bytes = event.0.to_le_bytes().into_iter().cycle();
-    bytes.take(length).collect::<Vec<u8>>().into()
-}
-
-/// Opens and recovers; the author goes on where the store stands.
-pub fn start(subject: &mut dyn Subject, now: Time) -> (Halves, Author, Vec<Delivery>) {
-    let (mut ledger, reader) = subject.open();
-    let mut unsettled = Vec::new();
-    let recovery = ledger.recover(&mut |row| unsettled.push(row)).unwrap();
-    let mut author = Author::after(&recovery, now);
-    for row in &unsettled {
-        author.rows.insert(row.id, row.clone());
-    }
-    ((ledger, reader), author, unsettled)
-}
-
-/// Records, and expects all of it to be recorded.
-pub fn record(ledger: &mut dyn Ledger, records: &[Record]) {
-    let verdicts = ledger.record(records).unwrap();
-    assert_eq!(verdicts, vec![Verdict::Recorded; records.len()]);
-}
-
-/// Does housekeeping until there is none.
-pub fn tend(ledger: &mut dyn Ledger, now: Time) {
-    for _ in 0..100_000 {
-        if !ledger.tend(now).unwrap() {
-            return;
-        }
-    }
-    panic!("housekeeping does not come to an end");
-}
-
-/// All pages of a list, one after the other.
-pub fn list_all(reader: &dyn Reader, query: &Query) -> Vec<Delivery> {
-    let mut query = query.clone();
-    let mut all = Vec::new();
-    loop {
-        let page = reader.list(&query).unwrap();
-        assert!(page.deliveries.len() <= query.limit);
-        all.extend(page.deliveries);
-        match page.next {
-            Some(next) => {
-                assert!(query.before.is_none_or(|before| next < before));
-                query.before = Some(next);
-            }
-            None => return all,
-        }
-    }
-}
-
-fn what_is_admitted_is_found(subject: &mut dyn Subject) {
+pub fn what_is_admitted_is_found(subject: &mut dyn Subject) {
     let ((mut ledger, mut reader), mut author, unsettled) = start(subject, NOON);
     assert_eq!(unsettled, []);
     let wish = Wish {
@@ -379,7 +70,7 @@ fn what_is_admitted_is_found(subject: &mut dyn Subject) {
     }
 }
 
-fn a_refused_record_leaves_no_trace(subject: &mut dyn Subject) {
+pub fn a_refused_record_leaves_no_trace(subject: &mut dyn Subject) {
     let ((mut ledger, reader), mut author, _) = start(subject, NOON);
     let first = author.admit(&Wish::one(1, 10));
     record(&mut *ledger, &[first]);
@@ -414,7 +105,7 @@ fn a_refused_record_leaves_no_trace(subject: &mut dyn Subject) {
     assert_eq!(entries.len(), 4);
 }
 
-fn keys_are_unique_until_they_are_free(subject: &mut dyn Subject) {
+pub fn keys_are_unique_until_they_are_free(subject: &mut dyn Subject) {
     let ((mut ledger, reader), mut author, _) = start(subject, NOON);
     let records = [1, 2, 1].map(|key| author.admit(&Wish::one(key, 10)));
     let verdicts = ledger.record(&records).unwrap();
@@ -459,7 +150,7 @@ fn keys_are_unique_until_they_are_free(subject: &mut dyn Subject) {
     assert_eq!(reader.seen(&digest(1), now.plus(HOUR_MS)).unwrap(), None);
 }
 
-fn a_stale_epoch_is_fenced(subject: &mut dyn Subject) {
+pub fn a_stale_epoch_is_fenced(subject: &mut dyn Subject) {
     let ((mut ledger, _), mut author, _) = start(subject, NOON);
     let first = author.admit(&Wish::one(1, 10));
     record(&mut *ledger, &[first]);
@@ -478,7 +169,7 @@ fn a_stale_epoch_is_fenced(subject: &mut dyn Subject) {
     record(&mut *ledger, &[fresh]);
 }
 
-fn only_what_is_unsettled_is_visited(subject: &mut dyn Subject) {
+pub fn only_what_is_unsettled_is_visited(subject: &mut dyn Subject) {
     let ((mut ledger, mut reader), mut author, _) = start(subject, NOON);
     for round in 0..3_u64 {
         let keys = 1_000 * round..1_000 * round + 700;
@@ -533,7 +224,7 @@ fn only_what_is_unsettled_is_visited(subject: &mut dyn Subject) {
     assert_eq!(reader.deliveries(&ids).unwrap(), rows);
 }
 
-fn places_never_go_back(subject: &mut dyn Subject) {
+pub fn places_never_go_back(subject: &mut dyn Subject) {
     let ((mut ledger, _), mut author, _) = start(subject, NOON);
     let skipped = author.admit(&Wish::one(1, 10));
     let later = author.admit(&Wish::one(2, 10));
@@ -546,7 +237,7 @@ fn places_never_go_back(subject: &mut dyn Subject) {
     assert!(matches!(verdicts[0], Verdict::Conflict(_)));
 }
 
-fn days_and_clocks_may_do_what_they_like(subject: &mut dyn Subject) {
+pub fn days_and_clocks_may_do_what_they_like(subject: &mut dyn Subject) {
     let ((mut ledger, mut reader), mut author, _) = start(subject, NOON);
     let steps = [
         HOUR_MS,
@@ -617,7 +308,7 @@ fn days_and_clocks_may_do_what_they_like(subject: &mut dyn Subject) {
     }
 }
 
-fn the_journal_is_in_order_over_all_days(subject: &mut dyn Subject) {
+pub fn the_journal_is_in_order_over_all_days(subject: &mut dyn Subject) {
     let ((mut ledger, reader), mut author, _) = start(subject, NOON);
     let mut all = Vec::new();
     for day in 0..4_u64 {
@@ -650,7 +341,7 @@ fn the_journal_is_in_order_over_all_days(subject: &mut dyn Subject) {
     assert_eq!(read, all);
 }
 
-fn lists_find_what_matches(subject: &mut dyn Subject) {
+pub fn lists_find_what_matches(subject: &mut dyn Subject) {
     let ((mut ledger, reader), mut author, _) = start(subject, NOON);
     for key in 0..400_u64 {
         let wish = Wish {
@@ -759,7 +450,7 @@ fn lists_find_what_matches(subject: &mut dyn Subject) {
     }
 }
 
-fn lanes_only_grow(subject: &mut dyn Subject) {
+pub fn lanes_only_grow(subject: &mut dyn Subject) {
     let ((mut ledger, mut reader), mut author, _) = start(subject, NOON);
     for sequence in 1..=40_u64 {
         let wish = Wish {
