@@ -92,7 +92,8 @@ fn page(text: String) -> Response {
 
 fn document(title: &str, body: &str) -> String {
     format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title} – Postrider</title>\
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <title>{title} – Postrider</title>\
          <meta name=\"viewport\" content=\"width=device-width\">\
          <style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;\
          max-width:60rem;margin:2rem auto;padding:0 1rem}}table{{border-collapse:collapse}}\

@@ -90,11 +90,14 @@ codes! {
         "The path exists, with other methods."
         "See /docs for the methods of each route.";
     RequestTimeout REQUEST_TIMEOUT "request_timeout" "The request took too long"
-        "The body did not arrive in time, or the answer was not ready in time. What was submitted may have been admitted."
+        "The body did not arrive in time, or the answer was not ready in time. What was \
+         submitted may have been admitted."
         "Send it again with the same business id: if it was admitted, you get the first one's ids.";
     IdempotencyConflict CONFLICT "idempotency_conflict" "The same key came with other content"
-        "An event with this business id, type and version was admitted before, and asked for something else."
-        "Give a new event a new id, or a new version; to repeat one, send exactly what was sent first.";
+        "An event with this business id, type and version was admitted before, and asked for \
+         something else."
+        "Give a new event a new id, or a new version; to repeat one, send exactly what was sent \
+         first.";
     NameTaken CONFLICT "name_taken" "The name is taken"
         "Something of the same kind has this name."
         "Choose another name, or use what is there.";
@@ -113,7 +116,7 @@ codes! {
     InvalidValue UNPROCESSABLE_ENTITY "invalid_value" "A value breaks a rule"
         "The request can be read, but a field has a value that may not be."
         "Correct the field that is named, as the rule says.";
-    FanoutTooLarge UNPROCESSABLE_ENTITY "fanout_too_large" "The event would go to too many endpoints"
+    FanoutTooLarge UNPROCESSABLE_ENTITY "fanout_too_large" "The event goes to too many endpoints"
         "The recipient, the list or the subscriptions name more endpoints than one event may go to."
         "Address fewer at once; an operator can raise `server.fanout_max`.";
     RateLimited TOO_MANY_REQUESTS "rate_limited" "The key makes too many requests"
@@ -132,7 +135,8 @@ codes! {
         "It takes nothing new any more and finishes what is under way."
         "Send it to another node, or again in a moment.";
     Unavailable SERVICE_UNAVAILABLE "unavailable" "The engine is not there"
-        "The engine has not started yet, or has just ended. What was submitted may have been admitted."
+        "The engine has not started yet, or has just ended. What was submitted may have been \
+         admitted."
         "Send it again with the same business id: if it was admitted, you get the first one's ids.";
     StorageFull INSUFFICIENT_STORAGE "storage_full" "The disk is full"
         "There is no room for another entry. Nothing of this request was admitted."

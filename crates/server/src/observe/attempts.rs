@@ -104,7 +104,11 @@ fn tell_skipped(skipped: &AtomicU64, buffer: &mut Vec<u8>) {
             // Writing to a vector cannot fail.
             let _ = writeln!(
                 buffer,
-                r#"{{"level":"WARN","service":"postrider","event":"attempt_lines_skipped","lines":{lines}}}"#
+                concat!(
+                    r#"{{"level":"WARN","service":"postrider","#,
+                    r#""event":"attempt_lines_skipped","lines":{}}}"#
+                ),
+                lines
             );
         }
     }

@@ -1,4 +1,6 @@
 //! What the registry knows about an endpoint, as the channels and the transport use it.
+//!
+//! Absent here: how it is stored, and how it is found.
 
 use postrider_core::cause::Cause;
 use postrider_core::id::{EndpointId, PolicyId, TenantId};
