@@ -25,6 +25,19 @@ pub const WRK: Need = Need {
     tests: &[],
 };
 
+/// What writes down every file system call of a process, and makes some of them go wrong.
+pub const STRACE: Need = Need {
+    package: "strace",
+    probe: &["strace", "-V"],
+    purpose: "taking the power and the disk away from the store",
+    tests: &[
+        "nothing_acknowledged_is_lost_with_the_power",
+        "the_harness_notices_a_store_that_does_not_sync",
+        "after_a_sync_that_went_wrong_nothing_is_acknowledged",
+        "a_full_disk_refuses_and_recovers_in_process",
+    ],
+};
+
 /// Says which needs are missing, and installs nothing.
 pub fn look(needs: &[Need]) -> Vec<Need> {
     leave_out(needs, "not asked to install it")

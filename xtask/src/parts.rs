@@ -2,7 +2,7 @@
 //!
 //! Absent here: how a part is run and counted; see [`crate::test`].
 
-use crate::needs::Need;
+use crate::needs::{Need, STRACE};
 
 /// One part of the suite.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +80,12 @@ pub const PARTS: &[Part] = &[
         about: "signatures, answers and hostile receivers over real sockets",
         work: Work::Tests(&["--package", "postrider", "--test", "wire*"]),
         needs: &[],
+    },
+    Part {
+        name: "power",
+        about: "power losses, broken syncs, a full disk and damage under the store",
+        work: Work::Tests(&["--package", "postrider", "--test", "power_loss"]),
+        needs: &[STRACE],
     },
     Part {
         name: "cli",

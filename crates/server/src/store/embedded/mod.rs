@@ -14,7 +14,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`schema`], [`files`], [`directory`] | the files, how they are made, recognised and locked |
+//! | [`schema`], [`files`], [`directory`], [`wal`] | the files, how they are made, recognised and locked |
 //! | [`row`], [`codec`], [`journal`], [`checkpoint`] | what is in them |
 //! | [`group`], [`day`] | recording |
 //! | [`tend`], [`purge`] | housekeeping: checkpoints, payloads, whole files that are old |
@@ -45,6 +45,7 @@ pub mod row;
 pub mod schema;
 pub mod stats;
 pub mod tend;
+pub mod wal;
 
 use std::collections::BTreeMap;
 use std::io;
