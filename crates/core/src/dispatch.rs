@@ -99,6 +99,7 @@ impl Engine {
         row.place = if behind { Place::Lane } else { Place::Line };
         if let Some(endpoint) = self.endpoints.get_mut(&endpoint_id) {
             endpoint.wait_begins(id, row.delivery.expires_at);
+            self.due_since.insert((row.delivery.due_at, id));
             if !behind {
                 endpoint.due.push(id, row.delivery.attempt);
             }
@@ -271,7 +272,10 @@ impl Engine {
     /// A delivery stops waiting at its endpoint.
     pub(crate) fn leave(&mut self, id: DeliveryId) {
         let Engine {
-            endpoints, rows, ..
+            endpoints,
+            rows,
+            due_since,
+            ..
         } = self;
         let Some(Row { delivery, .. }) = rows.get(&id) else {
             return;
@@ -280,6 +284,7 @@ impl Engine {
             return;
         };
         endpoint.wait_ends(id, delivery.expires_at);
+        due_since.remove(&(delivery.due_at, id));
         if endpoint.due.len() > 2 * endpoint.waiting().len() + STALE_MAX {
             endpoint.due.retain(|other| {
                 let place = rows.get(&other).map(|row| row.place);

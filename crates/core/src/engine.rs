@@ -8,7 +8,7 @@
 //! Absent here: the stages themselves ([`crate::intake`], [`crate::dispatch`],
 //! [`crate::settling`]), and any effect: the engine performs nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::cause::Cause;
@@ -315,6 +315,8 @@ pub struct Engine {
     pub(crate) troubled_line: VecDeque<EndpointId>,
     pub(crate) slots_used: u32,
     pub(crate) troubled_used: u32,
+    /// Since when deliveries that wait at their endpoints have been due.
+    pub(crate) due_since: BTreeSet<(Time, DeliveryId)>,
     /// Unsettled deliveries that are on disk only.
     pub(crate) parked: usize,
     pub(crate) draining: bool,
@@ -346,6 +348,7 @@ impl Engine {
             troubled_line: VecDeque::new(),
             slots_used: 0,
             troubled_used: 0,
+            due_since: BTreeSet::new(),
             parked: 0,
             draining: false,
         }
@@ -410,6 +413,8 @@ impl Engine {
         Figures {
             window: self.rows.len(),
             parked: self.parked,
+            due: self.due_since.len(),
+            oldest_due_at: self.due_since.first().map(|(at, _)| *at),
             timers: self.timers.len(),
             slots_used: self.slots_used,
             records_pending: self.pending.len(),
@@ -519,6 +524,10 @@ pub struct Figures {
     pub window: usize,
     /// Unsettled deliveries on disk only.
     pub parked: usize,
+    /// Deliveries that are due and wait for their turn, their gate or another of their lane.
+    pub due: usize,
+    /// When the oldest of these was due.
+    pub oldest_due_at: Option<Time>,
     /// Timers set.
     pub timers: usize,
     /// Attempts under way.

@@ -25,7 +25,10 @@ fn quick() -> Policy {
         attempts_max: 2,
         throttle_ms: 20,
         retry_after_cap_ms: 300,
-        breaker: BreakerPolicy { answers_min: 100, ..brief.breaker },
+        breaker: BreakerPolicy {
+            answers_min: 100,
+            ..brief.breaker
+        },
         ..brief
     }
 }
@@ -50,7 +53,11 @@ const fn retried(cause: Cause) -> (End, End) {
 }
 
 fn after(http_status: u16, retry_after: RetryAfter) -> Act {
-    Act::Answer(Answer { http_status, retry_after: Some(retry_after), ..Answer::default() })
+    Act::Answer(Answer {
+        http_status,
+        retry_after: Some(retry_after),
+        ..Answer::default()
+    })
 }
 
 /// What the receiver does, and what becomes of it at at-least-once and at at-most-once.
@@ -73,14 +80,38 @@ fn table() -> Vec<(&'static str, Act, (End, End))> {
         ("418", answer(418), rejected(Cause::ClientError)),
         ("425", answer(425), retried(Cause::TooEarly)),
         ("429", answer(429), retried(Cause::RateLimited)),
-        ("429-now", after(429, RetryAfter::Seconds(0)), retried(Cause::RateLimited)),
-        ("429-past", after(429, RetryAfter::Date(-5)), retried(Cause::RateLimited)),
-        ("429-date", after(429, RetryAfter::Date(3_600)), retried(Cause::RateLimited)),
-        ("429-absurd", after(429, RetryAfter::Absurd), retried(Cause::RateLimited)),
-        ("429-malformed", after(429, RetryAfter::Malformed), retried(Cause::RateLimited)),
+        (
+            "429-now",
+            after(429, RetryAfter::Seconds(0)),
+            retried(Cause::RateLimited),
+        ),
+        (
+            "429-past",
+            after(429, RetryAfter::Date(-5)),
+            retried(Cause::RateLimited),
+        ),
+        (
+            "429-date",
+            after(429, RetryAfter::Date(3_600)),
+            retried(Cause::RateLimited),
+        ),
+        (
+            "429-absurd",
+            after(429, RetryAfter::Absurd),
+            retried(Cause::RateLimited),
+        ),
+        (
+            "429-malformed",
+            after(429, RetryAfter::Malformed),
+            retried(Cause::RateLimited),
+        ),
         ("500", answer(500), retried(Cause::ServiceDegraded)),
         ("502", answer(502), retried(Cause::ServiceDegraded)),
-        ("503", after(503, RetryAfter::Seconds(0)), retried(Cause::ServiceDegraded)),
+        (
+            "503",
+            after(503, RetryAfter::Seconds(0)),
+            retried(Cause::ServiceDegraded),
+        ),
         ("504", answer(504), retried(Cause::ServiceDegraded)),
         ("999", answer(999), rejected(Cause::Unresolved)),
         ("reset-before", Act::ResetBeforeBody, UNKNOWN),
@@ -105,9 +136,10 @@ async fn every_canonical_answer_ends_as_written_down() {
     let node = start(&settings);
     let mut expected = Vec::new();
     for (name, act, (at_least_once, at_most_once)) in table() {
-        for (guarantee, end) in
-            [(Guarantee::AtLeastOnce, at_least_once), (Guarantee::AtMostOnce, at_most_once)]
-        {
+        for (guarantee, end) in [
+            (Guarantee::AtLeastOnce, at_least_once),
+            (Guarantee::AtMostOnce, at_most_once),
+        ] {
             let path = format!("/{name}/{}", guarantee.name());
             let behaviour = Behaviour::of(&path).rule(When::Always, act.clone());
             fake.set(behaviour).expect("a behaviour");
@@ -116,7 +148,9 @@ async fn every_canonical_answer_ends_as_written_down() {
         }
     }
     let now = node.clock.now();
-    let all = expected.iter().map(|(_, to, guarantee, _)| submission(to, *guarantee, 1, now));
+    let all = expected
+        .iter()
+        .map(|(_, to, guarantee, _)| submission(to, *guarantee, 1, now));
     for reply in submit(&node, all.collect()).await {
         assert!(matches!(reply, Reply::Admitted { .. }), "{reply:?}");
     }
@@ -128,7 +162,10 @@ async fn every_canonical_answer_ends_as_written_down() {
         assert_eq!(requests, usize::try_from(end.2).expect("few"), "{path}");
         let retired = matches!(
             node.registry.endpoint(to.id).expect("it is known").state,
-            EndpointState::Retired { cause: Cause::Gone, .. }
+            EndpointState::Retired {
+                cause: Cause::Gone,
+                ..
+            }
         );
         assert_eq!(retired, path.starts_with("/410/"), "{path}");
     }
@@ -169,15 +206,25 @@ async fn what_never_left_is_tried_again_at_every_guarantee() {
         }
     }
     let now = node.clock.now();
-    let all = expected.iter().map(|(_, to, guarantee, _)| submission(to, *guarantee, 1, now));
+    let all = expected
+        .iter()
+        .map(|(_, to, guarantee, _)| submission(to, *guarantee, 1, now));
     submit(&node, all.collect()).await;
     rest(&node).await;
     for (name, to, guarantee, end) in expected {
         let row = the_only_row(&node, name, to.id);
-        assert_eq!((row.state, row.cause, row.attempt), end, "{name} {guarantee:?}");
+        assert_eq!(
+            (row.state, row.cause, row.attempt),
+            end,
+            "{name} {guarantee:?}"
+        );
         assert!(!row.may_have_acted, "{name}");
     }
-    assert_eq!(fake.requests(&Filter::default()).len(), 0, "a request got through");
+    assert_eq!(
+        fake.requests(&Filter::default()).len(),
+        0,
+        "a request got through"
+    );
     node.stop().expect("a clean end");
 }
 
@@ -190,8 +237,19 @@ fn the_only_row(node: &Node, name: &str, endpoint: postrider_core::id::EndpointI
     for entry in &history {
         apply(&mut folded, entry).expect("an unbroken history");
     }
-    assert_eq!(folded.as_ref(), Some(&rows[0]), "{name}: the row is not the fold of its history");
-    let opened = history.iter().filter(|entry| matches!(entry.fact, Fact::Opened { .. })).count();
-    assert_eq!(opened, usize::try_from(rows[0].attempt).expect("few"), "{name}: {history:?}");
+    assert_eq!(
+        folded.as_ref(),
+        Some(&rows[0]),
+        "{name}: the row is not the fold of its history"
+    );
+    let opened = history
+        .iter()
+        .filter(|entry| matches!(entry.fact, Fact::Opened { .. }))
+        .count();
+    assert_eq!(
+        opened,
+        usize::try_from(rows[0].attempt).expect("few"),
+        "{name}: {history:?}"
+    );
     rows[0].clone()
 }

@@ -22,7 +22,7 @@ use super::intake::{EngineIntake, Gauges};
 use super::world::RealWorld;
 use super::writer::{Writer, WriterStats};
 use crate::clock::Clock;
-use crate::observe::{AttemptLog, Observer};
+use crate::observe::{AttemptLog, Metrics, Observer};
 use crate::registry::Registry;
 use crate::store::{Fatal, Ledger, Reader};
 use crate::transport::Transport;
@@ -42,7 +42,9 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// The way out.
     pub transport: Arc<Transport>,
-    /// Who counts.
+    /// Where things are counted.
+    pub metrics: Arc<Metrics>,
+    /// Who counts what the engine observed.
     pub observer: Observer,
     /// Where each attempt's line goes, if attempts are logged.
     pub attempt_log: Option<AttemptLog>,
@@ -130,6 +132,7 @@ impl EngineThread {
             clock: Arc::clone(&parts.clock),
             stats: Arc::clone(&stats),
             gauges: Arc::clone(&parts.gauges),
+            metrics: Arc::clone(&parts.metrics),
         };
         let writer = std::thread::Builder::new()
             .name("writer".into())
@@ -303,6 +306,12 @@ impl Turning {
         self.gauges
             .parked
             .store(figures.parked as u64, Ordering::Relaxed);
+        self.gauges.due.store(figures.due as u64, Ordering::Relaxed);
+        self.gauges
+            .records
+            .store(figures.records_pending as u64, Ordering::Relaxed);
+        let oldest = figures.oldest_due_at.map_or(0, |at| at.0);
+        self.gauges.oldest_due_ms.store(oldest, Ordering::Relaxed);
         self.gauges
             .slots_used
             .store(u64::from(figures.slots_used), Ordering::Relaxed);

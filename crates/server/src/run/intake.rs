@@ -33,6 +33,12 @@ pub struct Gauges {
     pub committing_since_ms: AtomicI64,
     /// Attempts under way.
     pub slots_used: AtomicU64,
+    /// Due deliveries whose turn is to come.
+    pub due: AtomicU64,
+    /// Since when the oldest of them has been due, on the engine's clock; 0 if there is none.
+    pub oldest_due_ms: AtomicI64,
+    /// Records on their way to the disk.
+    pub records: AtomicU64,
     /// No attempt and no record is under way.
     pub idle: AtomicBool,
 }

@@ -19,6 +19,7 @@ mod events;
 mod intake;
 mod sending;
 mod serve;
+mod watcher;
 mod world;
 mod writer;
 

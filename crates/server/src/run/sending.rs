@@ -18,8 +18,10 @@ use super::command::Command;
 use super::engine_thread::Parts;
 use super::events::Events;
 use super::world::read_rows;
+use super::writer::micros;
 use crate::channel::Attempted;
 use crate::clock::Clock;
+use crate::observe::{Hop, Metrics};
 use crate::registry::Registry;
 use crate::store::Reader;
 use crate::transport::{Prepared, Transport};
@@ -33,6 +35,7 @@ struct Means {
     reader: Arc<dyn Reader>,
     clock: Arc<Clock>,
     line: Sender<Command>,
+    metrics: Arc<Metrics>,
 }
 
 pub(super) struct Senders {
@@ -49,6 +52,7 @@ impl Senders {
                 reader: Arc::clone(&parts.reader),
                 clock: Arc::clone(&parts.clock),
                 line,
+                metrics: Arc::clone(&parts.metrics),
             }),
             registry: Arc::clone(&parts.registry),
             runtime: parts.runtime.clone(),
@@ -117,6 +121,8 @@ impl Means {
         };
         let attempted = match event {
             Some(event) => {
+                let waited = micros(self.clock.now(), dispatch.opened_at);
+                self.metrics.hop(Hop::DurableToSend).observe(waited);
                 let now = self.clock.wall();
                 self.transport
                     .attempt(prepared, &event, &dispatch, now)
@@ -152,6 +158,14 @@ impl Means {
     }
 
     fn answer(&self, dispatch: &Dispatch, attempted: Attempted) {
+        if let Attempted::Answered(Outcome {
+            kind: OutcomeKind::Accept,
+            ..
+        }) = &attempted
+        {
+            let took = micros(self.clock.now(), dispatch.admitted_at);
+            self.metrics.hop(Hop::AcceptToArrival).observe(took);
+        }
         let (delivery, attempt) = (dispatch.delivery, dispatch.attempt);
         let input = match attempted {
             Attempted::Answered(outcome) => Input::Answered {

@@ -14,7 +14,9 @@ use postrider_core::engine::{Config as EngineConfig, Origin};
 use postrider_core::plant::Plant;
 use postrider_core::time::DAY_MS;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
+use super::watcher::Watcher;
 use super::{Announcer, EngineIntake, EngineThread, Gauges, Parts, Start, Unsettled, WriterStats};
 use crate::clock::Clock;
 use crate::config::{Config, Network};
@@ -49,6 +51,7 @@ pub struct Node {
     pub writer: Arc<WriterStats>,
     /// The engine's clock.
     pub clock: Arc<Clock>,
+    watching: JoinHandle<()>,
     engine: EngineThread,
     drain: Duration,
 }
@@ -101,6 +104,7 @@ impl Node {
         let key_file = key_file.unwrap_or_else(|| dir.join(MASTER_KEY_FILE));
         let vault = Arc::new(Vault::open_or_create(&key_file)?);
         let (mut ledger, reader) = embedded::open(dir, store_options(config, &vault))?;
+        let store = Arc::clone(&reader);
         let reader: Arc<dyn Reader> = reader;
         let mut unsettled = Unsettled::default();
         let recovery = ledger.recover(&mut |delivery| unsettled.push(delivery))?;
@@ -121,6 +125,7 @@ impl Node {
             reader: Arc::clone(&reader),
             registry: Arc::clone(&registry),
             transport: Arc::clone(&transport),
+            metrics: Arc::clone(metrics),
             observer: Observer::new(Arc::clone(metrics)),
             attempt_log: attempt_log(config, metrics)?,
             clock: Arc::clone(&clock),
@@ -142,6 +147,15 @@ impl Node {
             waiting_max: config.engine.intake_queue_max as u64,
             commit_slow_ms: i64::try_from(config.engine.commit_slow_ms).unwrap_or(i64::MAX),
         };
+        let watcher = Watcher {
+            gauges: Arc::clone(&gauges),
+            metrics: Arc::clone(metrics),
+            store,
+            registry: Arc::clone(&registry),
+            clock: Arc::clone(&clock),
+            wall_is_off: false,
+        };
+        let watching = tokio::spawn(watcher.watch());
         let engine = EngineThread::start(parts, start, die).map_err(StartError::Thread)?;
         registry.announce_to(Arc::new(Announcer::new(engine.line(), &registry)));
         Ok(Node {
@@ -153,6 +167,7 @@ impl Node {
             gauges,
             writer: engine.writer_stats(),
             clock,
+            watching,
             engine,
             drain: Duration::from_millis(config.server.drain_ms),
         })
@@ -163,6 +178,7 @@ impl Node {
     /// # Errors
     /// [`Fatal`] if the store failed meanwhile.
     pub fn stop(self) -> Result<(), Fatal> {
+        self.watching.abort();
         self.engine.stop(self.drain)
     }
 }

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use postrider_core::engine::{Input, Refusal};
-use postrider_core::ledger::Record;
+use postrider_core::ledger::{Fact, Record};
+use postrider_core::time::Time;
 
 use super::command::Command;
 use super::intake::Gauges;
 use crate::clock::Clock;
+use crate::observe::{Hop, Metrics};
 use crate::store::{Fatal, Ledger, Verdict};
 
 /// Records of one commit at the most: bounds how long one commit takes.
@@ -39,6 +41,7 @@ pub(super) struct Writer {
     pub clock: Arc<Clock>,
     pub stats: Arc<WriterStats>,
     pub gauges: Arc<Gauges>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Writer {
@@ -80,6 +83,7 @@ impl Writer {
         let verdicts = self.ledger.record(batch)?;
         since.store(0, Ordering::Relaxed);
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.count(batch, took_us);
         self.stats.commits.fetch_add(1, Ordering::Relaxed);
         self.stats
             .records
@@ -104,6 +108,31 @@ impl Writer {
             .send(Command::Input(Input::Recorded { through, refused }));
         Ok(())
     }
+}
+
+impl Writer {
+    /// What was waited for this commit, from the moment each record was made.
+    fn count(&self, batch: &[Record], took_us: u64) {
+        self.metrics.commits.inc();
+        self.metrics.commit_records.observe(batch.len() as u64);
+        self.metrics.commit_seconds.observe(took_us);
+        let now = self.clock.now();
+        for entry in batch.iter().filter_map(|record| record.entries.first()) {
+            let hop = match entry.fact {
+                Fact::Admitted(_) => Hop::IntakeToDurable,
+                Fact::Answered { .. } => Hop::ResponseToDurable,
+                _ => continue,
+            };
+            self.metrics.hop(hop).observe(micros(now, entry.at));
+        }
+    }
+}
+
+/// From `earlier` to `now`, in microseconds.
+pub(super) fn micros(now: Time, earlier: Time) -> u64 {
+    u64::try_from(now.since(earlier))
+        .unwrap_or(0)
+        .saturating_mul(1_000)
 }
 
 fn refusal(verdict: &Verdict) -> Option<Refusal> {

@@ -47,7 +47,11 @@ pub fn start(config: &Config) -> Node {
 pub fn endpoint(node: &Node, url: &str, policy: &str, tls: TlsProfile) -> Arc<Endpoint> {
     let now = node.clock.now();
     let tenant = node.registry.ensure_tenant("acme", now).expect("a tenant");
-    let policy = node.registry.policies().named(policy).map_or(PolicyId(0), |policy| policy.id);
+    let policy = node
+        .registry
+        .policies()
+        .named(policy)
+        .map_or(PolicyId(0), |policy| policy.id);
     let draft = EndpointDraft {
         url: url.parse().expect("a URL"),
         name: String::new(),
@@ -61,7 +65,9 @@ pub fn endpoint(node: &Node, url: &str, policy: &str, tls: TlsProfile) -> Arc<En
         tls,
         headers: Vec::new(),
     };
-    node.registry.create_endpoint(tenant.id, draft, now).expect("an endpoint")
+    node.registry
+        .create_endpoint(tenant.id, draft, now)
+        .expect("an endpoint")
 }
 
 /// A submission to one endpoint. The number makes its key.
@@ -118,7 +124,10 @@ pub fn ordered(mut submission: Box<Submission>, key: u64) -> Box<Submission> {
 /// Hands submissions in and waits for the answers.
 pub async fn submit(node: &Node, submissions: Vec<Box<Submission>>) -> Vec<Reply> {
     let answered = node.intake.submit(submissions);
-    tokio::time::timeout(PATIENCE, answered).await.expect("an answer in time").expect("an answer")
+    tokio::time::timeout(PATIENCE, answered)
+        .await
+        .expect("an answer in time")
+        .expect("an answer")
 }
 
 /// Waits until nothing is unsettled.
@@ -136,12 +145,18 @@ pub async fn rest(node: &Node) {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, settled).await.expect("everything settles in time");
+    tokio::time::timeout(PATIENCE, settled)
+        .await
+        .expect("everything settles in time");
 }
 
 /// All deliveries to an endpoint, newest first.
 pub fn deliveries(node: &Node, endpoint: EndpointId) -> Vec<Delivery> {
-    let mut query = Query { endpoint: Some(endpoint), limit: 1_000, ..Query::default() };
+    let mut query = Query {
+        endpoint: Some(endpoint),
+        limit: 1_000,
+        ..Query::default()
+    };
     let mut rows = Vec::new();
     loop {
         let Page { deliveries, next } = node.reader.list(&query).expect("a page");
@@ -156,5 +171,8 @@ pub fn deliveries(node: &Node, endpoint: EndpointId) -> Vec<Delivery> {
 /// The tenant of every endpoint made here.
 #[allow(dead_code, reason = "not every test needs it")]
 pub fn tenant(node: &Node) -> TenantId {
-    node.registry.ensure_tenant("acme", node.clock.now()).expect("a tenant").id
+    node.registry
+        .ensure_tenant("acme", node.clock.now())
+        .expect("a tenant")
+        .id
 }
