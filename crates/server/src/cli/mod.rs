@@ -8,6 +8,7 @@
 //! other caller; verbs that act on a data directory go through the store.
 
 mod backup;
+mod bench;
 pub mod client;
 mod completions;
 mod config;
@@ -50,6 +51,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Measure this machine, with the engine and without
+    Bench(bench::Args),
     /// Kill an engine under load, again and again, and hold it against its promises
     Demo(demo::Args),
     /// Run a webhook sink that verifies, records, and misbehaves as told
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Outcome {
     match verb {
+        Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Fake(args) => fake::run(&args),
         Verb::Send(args) => send::run(&args),

@@ -14,6 +14,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+/// The header in which a key of the whole installation names the tenant it acts for.
+const TENANT_HEADER: &str = "postrider-tenant";
 /// Longest wait for an answer.
 const ANSWER_MS_MAX: u64 = 30_000;
 /// Longest answer.
@@ -23,6 +25,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 pub(crate) struct Api {
     address: SocketAddr,
     key: String,
+    tenant: Option<String>,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -65,8 +68,15 @@ impl Api {
         Api {
             address,
             key: key.to_owned(),
+            tenant: None,
             sender: None,
         }
+    }
+
+    /// The same, acting inside of this tenant: for keys of the whole installation.
+    pub(crate) fn within(mut self, tenant: &str) -> Api {
+        self.tenant = Some(tenant.to_owned());
+        self
     }
 
     /// Reads something.
@@ -96,12 +106,16 @@ impl Api {
     }
 
     async fn exchange(&mut self, method: Method, path: &str, body: Bytes) -> Result<Answer, Lost> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, self.address.to_string())
             .header(header::AUTHORIZATION, format!("Bearer {}", self.key))
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(tenant) = &self.tenant {
+            request = request.header(TENANT_HEADER, tenant);
+        }
+        let request = request
             .body(Full::new(body))
             .map_err(|error| Lost(error.to_string()))?;
         let sender = self.sender().await?;

@@ -475,7 +475,7 @@ impl<'a> Sight<'a> {
                 if hit.sequence != expected || hit.previous_sequence.unwrap_or(0) != last_accepted {
                     let previous = hit.previous_sequence.unwrap_or(0);
                     let what = format!(
-                        "a request says {} after {previous}, it is {expected} after {last_accepted}",
+                        "it says {} after {previous}; due is {expected} after {last_accepted}",
                         hit.sequence
                     );
                     broken(Promise::Gapless, row, what);

@@ -45,7 +45,8 @@ struct Stage {
     progress: Arc<Progress>,
 }
 
-/// Drives `plan` to the end of its submissions; returns what was asked and when the engine was dead.
+/// Drives `plan` to the end of its submissions; returns what was asked, and when the engine was
+/// dead.
 pub(crate) async fn drive(
     plan: &Arc<Plan>,
     world: &Arc<World>,

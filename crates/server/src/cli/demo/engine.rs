@@ -104,6 +104,7 @@ impl Engine {
             .arg(self.config())
             .arg("--listen")
             .arg(self.address.to_string())
+            .args(["--sink", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(cannot)?)
             .stderr(log)

@@ -148,7 +148,7 @@ fn entries(whole: &Value) -> Result<Vec<Step>, Failure> {
     let step = |entry: &Value| {
         Some(Step {
             version: entry["version"].as_u64()?,
-            settles: entry["settles"].as_bool()?,
+            settles: entry["state"].is_string(),
         })
     };
     let steps: Option<Vec<Step>> = history.iter().map(step).collect();

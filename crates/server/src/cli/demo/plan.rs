@@ -208,44 +208,53 @@ fn receivers(tenant: &str) -> Vec<Receiver> {
     let first = When::AttemptsTo(1);
     let share = |percent| When::Share { percent, seed: 7 };
     let slow = Act::Answer(Answer { delay_ms: 40, ..Answer::default() });
-    let acted = Act::Answer(Answer { http_status: 500, processes: Some(true), ..Answer::default() });
+    let acted = Act::Answer(Answer {
+        http_status: 500,
+        processes: Some(true),
+        ..Answer::default()
+    });
     let idle = Act::Answer(Answer { processes: Some(false), ..Answer::default() });
     let degraded = Relents(Cause::ServiceDegraded);
+    let (patient, brief, rested) = ("demo-patient", "demo-brief", "demo-rested");
+    let (limited, lost) = (Relents(Cause::RateLimited), Relents(Cause::ConnectionLost));
+    let (timed_out, invalid) = (Relents(Cause::RequestTimeout), Relents(Cause::ResponseInvalid));
+    let fails = Fails(Cause::ServiceDegraded);
+    let flap = When::Flap { fail: 3, accept: 9 };
     let table: Vec<(&str, &'static str, Nature, When, Act)> = vec![
-        ("good-1", "demo-patient", Accepts, When::First(0), status(200)),
-        ("good-2", "demo-patient", Accepts, When::First(0), status(200)),
-        ("good-3", "demo-rested", Accepts, When::Always, status(204)),
-        ("slow", "demo-patient", Accepts, When::Always, slow),
-        ("idle", "demo-patient", Accepts, When::Always, idle),
-        ("drip", "demo-patient", Accepts, When::Always, Act::SlowBody(1)),
-        ("torrent", "demo-patient", Accepts, When::Always, Act::EndlessBody),
-        ("cut", "demo-patient", Accepts, When::Always, Act::CutBody),
-        ("acts-then-500", "demo-patient", degraded, first.clone(), acted),
-        ("503-once", "demo-patient", degraded, first.clone(), status(503)),
-        ("flaps", "demo-patient", degraded, When::Flap { fail: 3, accept: 9 }, status(502)),
-        ("stumbles", "demo-patient", degraded, share(25.0), status(500)),
-        ("408-once", "demo-patient", Relents(Cause::RequestTimeout), first.clone(), status(408)),
-        ("425-once", "demo-patient", Relents(Cause::TooEarly), first.clone(), status(425)),
-        ("busy-seconds", "demo-patient", Relents(Cause::RateLimited), share(20.0), busy(RetryAfter::Seconds(1))),
-        ("busy-date", "demo-patient", Relents(Cause::RateLimited), share(20.0), busy(RetryAfter::Date(1))),
-        ("busy-malformed", "demo-patient", Relents(Cause::RateLimited), first.clone(), busy(RetryAfter::Malformed)),
-        ("resets-before", "demo-patient", Relents(Cause::ConnectionLost), first.clone(), Act::ResetBeforeBody),
-        ("resets-after", "demo-patient", Relents(Cause::ConnectionLost), first.clone(), Act::ResetAfterRequest),
-        ("closes", "demo-patient", Relents(Cause::ConnectionLost), first.clone(), Act::CloseAfterRequest),
-        ("babbles", "demo-patient", Relents(Cause::ResponseInvalid), first, Act::Garbage),
-        ("301", "demo-brief", Refuses(Cause::Redirected), When::Always, status(301)),
-        ("400", "demo-brief", Refuses(Cause::BadRequest), When::Always, status(400)),
-        ("401", "demo-brief", Refuses(Cause::AuthFailure), When::Always, status(401)),
-        ("404", "demo-brief", Refuses(Cause::NotFound), When::Always, status(404)),
-        ("413", "demo-brief", Refuses(Cause::PayloadTooLarge), When::Always, status(413)),
-        ("410", "demo-brief", Gone, When::Always, status(410)),
-        ("500", "demo-brief", Fails(Cause::ServiceDegraded), When::Always, status(500)),
-        ("503", "demo-rested", Fails(Cause::ServiceDegraded), When::Always, status(503)),
-        ("busy-absurd", "demo-brief", Fails(Cause::RateLimited), When::Always, busy(RetryAfter::Absurd)),
-        ("hangs", "demo-brief", Silent, When::Always, Act::Hang),
-        ("resets", "demo-brief", Silent, When::Always, Act::ResetAfterRequest),
-        ("headers", "demo-brief", Silent, When::Always, Act::EndlessHeaders),
-        ("absent", "demo-brief", Absent, When::Always, status(200)),
+        ("good-1", patient, Accepts, When::First(0), status(200)),
+        ("good-2", patient, Accepts, When::First(0), status(200)),
+        ("good-3", rested, Accepts, When::Always, status(204)),
+        ("slow", patient, Accepts, When::Always, slow),
+        ("idle", patient, Accepts, When::Always, idle),
+        ("drip", patient, Accepts, When::Always, Act::SlowBody(1)),
+        ("torrent", patient, Accepts, When::Always, Act::EndlessBody),
+        ("cut", patient, Accepts, When::Always, Act::CutBody),
+        ("acts-then-500", patient, degraded, first.clone(), acted),
+        ("503-once", patient, degraded, first.clone(), status(503)),
+        ("flaps", patient, degraded, flap, status(502)),
+        ("stumbles", patient, degraded, share(25.0), status(500)),
+        ("408-once", patient, timed_out, first.clone(), status(408)),
+        ("425-once", patient, Relents(Cause::TooEarly), first.clone(), status(425)),
+        ("busy-seconds", patient, limited, share(20.0), busy(RetryAfter::Seconds(1))),
+        ("busy-date", patient, limited, share(20.0), busy(RetryAfter::Date(1))),
+        ("busy-malformed", patient, limited, first.clone(), busy(RetryAfter::Malformed)),
+        ("resets-before", patient, lost, first.clone(), Act::ResetBeforeBody),
+        ("resets-after", patient, lost, first.clone(), Act::ResetAfterRequest),
+        ("closes", patient, lost, first.clone(), Act::CloseAfterRequest),
+        ("babbles", patient, invalid, first, Act::Garbage),
+        ("301", brief, Refuses(Cause::Redirected), When::Always, status(301)),
+        ("400", brief, Refuses(Cause::BadRequest), When::Always, status(400)),
+        ("401", brief, Refuses(Cause::AuthFailure), When::Always, status(401)),
+        ("404", brief, Refuses(Cause::NotFound), When::Always, status(404)),
+        ("413", brief, Refuses(Cause::PayloadTooLarge), When::Always, status(413)),
+        ("410", brief, Gone, When::Always, status(410)),
+        ("500", brief, fails, When::Always, status(500)),
+        ("503", rested, fails, When::Always, status(503)),
+        ("busy-absurd", brief, Fails(Cause::RateLimited), When::Always, busy(RetryAfter::Absurd)),
+        ("hangs", brief, Silent, When::Always, Act::Hang),
+        ("resets", brief, Silent, When::Always, Act::ResetAfterRequest),
+        ("headers", brief, Silent, When::Always, Act::EndlessHeaders),
+        ("absent", brief, Absent, When::Always, status(200)),
     ];
     table
         .into_iter()

@@ -57,13 +57,8 @@ impl World {
             good: start().await?,
             bad: start().await?,
         };
-        let mut operator = Api::new(address, key);
         for tenant in &plan.tenants {
-            let body = json!({ "name": tenant.name });
-            let made = make(&mut operator, "/v1/tenants", &body).await?;
-            let body = json!({ "name": "demo", "role": "admin", "tenant": made["id"] });
-            let made = make(&mut operator, "/v1/keys", &body).await?;
-            let key = word(&made, "key")?;
+            let key = found(address, key, tenant.name).await?;
             let inhabitant = world
                 .settle(Api::new(address, &key), key, &tenant.receivers)
                 .await?;
@@ -123,6 +118,19 @@ impl World {
     pub(crate) fn arrived(&self) -> u64 {
         self.good.arrived() + self.bad.arrived()
     }
+}
+
+/// Makes a tenant with an operator's key, and returns a key of its own.
+pub(crate) async fn found(
+    address: SocketAddr,
+    operator: &str,
+    tenant: &str,
+) -> Result<String, Failure> {
+    let mut api = Api::new(address, operator).within(tenant);
+    let body = json!({ "name": tenant });
+    make(&mut Api::new(address, operator), "/v1/tenants", &body).await?;
+    let body = json!({ "name": "demo", "role": "admin" });
+    word(&make(&mut api, "/v1/keys", &body).await?, "key")
 }
 
 /// A URL of a port that nobody listens on.

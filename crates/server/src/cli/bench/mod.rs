@@ -1,0 +1,320 @@
+//! `postrider bench`: what this machine can do, with the engine and without.
+//!
+//! Sink, engine and load generator are processes of their own on one machine, so every figure is a
+//! share of it. The raw client and an independent generator run against the same sink in the same
+//! run: where these two differ by more than 15 %, the run is void.
+//!
+//! Absent here: a verdict. The figures are compared with budgets by whoever reads them.
+
+mod disk;
+mod growth;
+mod hang;
+mod load;
+mod process;
+mod raw;
+mod recovery;
+mod sink;
+mod stage;
+mod wrk;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use self::load::{Load, payload, per_s};
+use self::raw::Raw;
+use self::stage::{Stage, Stretch};
+use super::demo::progress::Progress;
+use super::failure::{Failure, Outcome};
+use super::show;
+use crate::fake::Expected;
+
+/// Connections of the raw client, and slots of a measured endpoint.
+const CONNECTIONS: usize = 64;
+/// Threads of the raw client and of the independent generator.
+const THREADS: usize = 2;
+/// Endpoints of a fan-out.
+const FAN_OUT: usize = 10;
+/// How far the raw client may be off the independent generator, in percent.
+const VOID_PERCENT: f64 = 15.0;
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// A tenth of the work: for a look, not for a record
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Print the figures as one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    /// Where the engine's data goes, and stays; a temporary directory where none is named
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    data: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Verb {
+    /// How long a restart takes with a million unsettled deliveries, and what each of them weighs
+    Recovery,
+    /// What a delivery costs with 100,000 rows in the ledger, and with 5,000,000
+    Growth,
+    /// What ten thousand endpoints notice of the hundred among them that hang
+    Hang,
+}
+
+/// Sizes of a run.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// Events at full speed.
+    events: u64,
+    /// Time of a raw run.
+    raw: Duration,
+    /// Time of an open loop.
+    open_s: u64,
+}
+
+impl Sizes {
+    fn of(quick: bool) -> Sizes {
+        if quick {
+            Sizes {
+                events: 40_000,
+                raw: Duration::from_secs(2),
+                open_s: 3,
+            }
+        } else {
+            Sizes {
+                events: 400_000,
+                raw: Duration::from_secs(5),
+                open_s: 15,
+            }
+        }
+    }
+}
+
+/// Runs a benchmark and prints its figures.
+pub(super) fn run(args: &Args) -> Outcome {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::no("the program does not find itself").because(error))?;
+    // As many connections as the system lets one process have; fewer than hoped is no error.
+    let _raised = rlimit::increase_nofile_limit(u64::MAX);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::no("the network could not be set up").because(error))?;
+    let mut progress = Progress::new();
+    let data = args.data.as_deref();
+    let figures = runtime.block_on(async {
+        match args.verb {
+            None => whole(&program, data, Sizes::of(args.quick), &mut progress).await,
+            Some(Verb::Recovery) => recovery::run(&program, data, args.quick, &mut progress).await,
+            Some(Verb::Growth) => growth::run(&program, data, args.quick, &mut progress).await,
+            Some(Verb::Hang) => hang::run(&program, data, args.quick, &mut progress).await,
+        }
+    })?;
+    progress.end();
+    if args.json {
+        show::json(&figures);
+    } else {
+        show::out(&lines(&figures));
+    }
+    Ok(())
+}
+
+async fn whole(
+    program: &Path,
+    data: Option<&Path>,
+    sizes: Sizes,
+    progress: &mut Progress,
+) -> Result<Value, Failure> {
+    progress.phase("starting a sink and an engine", 0);
+    let mut stage = Stage::set(program, data).await?;
+    let fdatasync_p99_ms = disk::fdatasync_p99_ms(stage.directory())?;
+    progress.phase("raw client and wrk against the sink", 0);
+    let (raw, wrk_per_s) = limit(&stage, sizes.raw).await?;
+
+    let mut one = Runner::new(&mut stage, "one", 1).await?;
+    progress.phase("warming up", 0);
+    one.full(sizes.events / 10, progress).await?;
+    progress.phase("full speed, one endpoint", sizes.events);
+    let (fed_per_s, full) = one.full(sizes.events, progress).await?;
+    let full_per_s = arrivals_per_s(&full);
+    let half_per_s = full_per_s / 2.0;
+    progress.phase("open loop at half of that", 0);
+    let half = one.open(sizes.open_s, half_per_s, progress).await?;
+
+    let mut ten = Runner::new(&mut stage, "ten", FAN_OUT).await?;
+    progress.phase("full speed, ten endpoints", 0);
+    let (fanned_fed_per_s, fanned) = ten.full(sizes.events / FAN_OUT as u64, progress).await?;
+    stage.engine.stop().await?;
+
+    let wrk_off = wrk_per_s.map(|wrk| (raw.per_s / wrk - 1.0) * 100.0);
+    let stretches = [&full, &half, &fanned];
+    let lost: u64 = stretches.iter().map(|stretch| stretch.lost()).sum();
+    let duplicates: u64 = stretches
+        .iter()
+        .map(|stretch| stretch.counted.duplicates)
+        .sum();
+    Ok(json!({
+        "end_to_end_per_s": round(full_per_s),
+        "raw_per_s": round(raw.per_s),
+        "ratio": round(full_per_s / raw.per_s),
+        "wrk_per_s": wrk_per_s.map(round),
+        "raw_off_wrk_percent": wrk_off.map(round),
+        "void": wrk_off.is_some_and(|off| off.abs() > VOID_PERCENT),
+        "admissions_per_s": round(fed_per_s),
+        "cpu_us_per_delivery": round(full.each(full.engine.cpu_us)),
+        "raw_cpu_us_per_request": round(raw.cpu_us_per_request),
+        "sink_cpu_us_per_delivery": round(full.each(full.sink.cpu_us)),
+        "client_cpu_us_per_delivery": round(full.each(full.client.cpu_us)),
+        "written_bytes_per_delivery": round(full.each(full.engine.written_bytes)),
+        "rss_bytes": full.engine.rss_bytes,
+        "half_per_s": round(half_per_s),
+        "p50_ms": round(half.counted.p50_ms),
+        "p95_ms": round(half.counted.p95_ms),
+        "p99_ms": round(half.counted.p99_ms),
+        "max_ms": round(half.counted.max_ms),
+        "half_cpu_us_per_delivery": round(half.each(half.engine.cpu_us)),
+        "fdatasync_p99_ms": round(fdatasync_p99_ms),
+        "fan_out_10_per_s": round(arrivals_per_s(&fanned)),
+        "fan_out_10_admissions_per_s": round(fanned_fed_per_s),
+        "fan_out_10_cpu_us_per_delivery": round(fanned.each(fanned.engine.cpu_us)),
+        "fan_out_10_written_bytes_per_delivery": round(fanned.each(fanned.engine.written_bytes)),
+        "lost": lost,
+        "duplicates": duplicates,
+        "deliveries": stretches.iter().map(|stretch| stretch.counted.expected).sum::<u64>(),
+        "payload_bytes": load::PAYLOAD_BYTES,
+        "connections": CONNECTIONS,
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+    }))
+}
+
+/// The raw client and the independent generator, one after the other against the same sink.
+async fn limit(stage: &Stage, time: Duration) -> Result<(Raw, Option<f64>), Failure> {
+    let url = stage.sink.url("/raw/0");
+    let body = payload(1, load::now_us());
+    let bytes = Bytes::from(body.clone());
+    let raw = {
+        let url = url.clone();
+        tokio::task::spawn_blocking(move || raw::run(&url, &bytes, CONNECTIONS, THREADS, time))
+    };
+    let raw = raw.await;
+    let raw = raw.map_err(|error| Failure::no("the raw client ended badly").because(error))??;
+    let wrk = wrk::per_s(&url, &body, CONNECTIONS, THREADS, time, stage.directory()).await?;
+    Ok((raw, wrk))
+}
+
+/// One recipient, its endpoints, and the number of the next event.
+struct Runner<'a> {
+    stage: &'a mut Stage,
+    load: Load,
+    prefix: String,
+    endpoints: u64,
+    next: u64,
+}
+
+impl<'a> Runner<'a> {
+    async fn new(stage: &'a mut Stage, name: &str, endpoints: usize) -> Result<Self, Failure> {
+        let load = stage.recipient(name, endpoints).await?;
+        Ok(Runner {
+            load,
+            stage,
+            prefix: format!("/{name}/"),
+            endpoints: endpoints as u64,
+            next: name.len() as u64 * 1_000_000_000 + endpoints as u64 * 100_000_000_000,
+        })
+    }
+
+    /// So many events at full speed; the rate of admission, and the stretch.
+    async fn full(&mut self, events: u64, progress: &Progress) -> Result<(f64, Stretch), Failure> {
+        let first = self.expect(events).await?;
+        let mark = self.stage.mark()?;
+        let began_us = load::now_us();
+        let load = self.load.clone();
+        let submitting = load.full(first, events);
+        let (fed, counted) = self.beside(submitting, events, progress).await?;
+        let mut stretch = self.stage.stretch(&mark, counted)?;
+        // From the first submission, not from the first arrival: waiting to begin is work too.
+        stretch.counted.first_us = began_us;
+        Ok((fed.per_s(events), stretch))
+    }
+
+    /// So many seconds of events at instants fixed beforehand.
+    async fn open(
+        &mut self,
+        seconds: u64,
+        rate: f64,
+        progress: &Progress,
+    ) -> Result<Stretch, Failure> {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate of minutes fits, and is not negative"
+        )]
+        let events = (rate * seconds as f64) as u64;
+        let first = self.expect(events).await?;
+        let mark = self.stage.mark()?;
+        let load = self.load.clone();
+        let submitting = load.open(first, events, rate);
+        let (_, counted) = self.beside(submitting, events, progress).await?;
+        self.stage.stretch(&mark, counted)
+    }
+
+    async fn expect(&mut self, events: u64) -> Result<u64, Failure> {
+        let first = self.next;
+        self.next += events;
+        let expected = Expected {
+            prefix: self.prefix.clone(),
+            first,
+            events,
+            endpoints: self.endpoints,
+            spread: false,
+        };
+        self.stage.sink.expect(&expected).await?;
+        Ok(first)
+    }
+
+    /// Submits, and waits for the arrivals beside it.
+    async fn beside(
+        &mut self,
+        submitting: impl Future<Output = Result<load::Fed, Failure>>,
+        events: u64,
+        progress: &Progress,
+    ) -> Result<(load::Fed, crate::fake::Counted), Failure> {
+        let deliveries = events * self.endpoints;
+        let per_event = self.endpoints;
+        let arriving = self.stage.sink.await_all(deliveries, |counted| {
+            progress.at(counted.distinct / per_event);
+        });
+        tokio::try_join!(submitting, arriving)
+    }
+}
+
+/// Arrivals a second from the first submission to the last arrival.
+fn arrivals_per_s(stretch: &Stretch) -> f64 {
+    let counted = &stretch.counted;
+    per_s(
+        counted.distinct,
+        counted.last_us.saturating_sub(counted.first_us),
+    )
+}
+
+/// Three digits after the point are more than is known.
+fn round(figure: f64) -> f64 {
+    (figure * 1_000.0).round() / 1_000.0
+}
+
+/// The figures for a person, one a line.
+fn lines(figures: &Value) -> String {
+    let Some(fields) = figures.as_object() else {
+        return format!("{figures}\n");
+    };
+    let width = fields.keys().map(String::len).max().unwrap_or(0);
+    fields
+        .iter()
+        .map(|(name, value)| format!("{name:<width$}  {value}\n"))
+        .collect()
+}
