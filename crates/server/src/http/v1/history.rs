@@ -16,6 +16,8 @@ use crate::observe::metrics::kind_name;
 pub(super) struct EntryView {
     /// Its place in the journal.
     seq: u64,
+    /// The delivery's version that it made, from 1 and without gaps.
+    version: u32,
     at: String,
     /// `admitted`, `opened`, `answered`, `not_sent`, `closed` or `confirmed`.
     fact: &'static str,
@@ -89,6 +91,7 @@ pub(super) struct AttemptView {
 pub(super) fn entry(entry: &Entry, evidence: Evidence) -> EntryView {
     let view = EntryView {
         seq: entry.seq.0,
+        version: entry.version + 1,
         at: moment(entry.at),
         ..EntryView::default()
     };
