@@ -2,7 +2,7 @@
 //!
 //! Absent here: retries and redirects. What the engine answers is what the person gets to see.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,8 +62,20 @@ pub struct Reach {
 pub struct DevFile {
     /// Address of the API.
     pub url: String,
-    /// A key that may do everything.
+    /// A key of the whole installation that may do everything.
     pub key: String,
+    /// Name of the development tenant.
+    pub tenant: String,
+    /// A key that may do everything inside of that tenant.
+    pub tenant_key: String,
+}
+
+impl DevFile {
+    /// The one in a data directory, if there is one that can be read.
+    #[must_use]
+    pub fn read(directory: &Path) -> Option<DevFile> {
+        serde_json::from_slice(&std::fs::read(directory.join(DEV_FILE)).ok()?).ok()
+    }
 }
 
 /// A running engine.
@@ -109,12 +121,15 @@ impl Reach {
     /// # Errors
     /// [`Failure`] if neither says where the engine is or which key to use.
     pub fn client(&self) -> Result<Client, Failure> {
-        let dev = self.dev();
+        let dev = DevFile::read(&self.data);
         let url = self
             .url
             .clone()
             .or_else(|| dev.as_ref().and_then(|dev| dev.url.parse().ok()));
-        let key = self.key.clone().or_else(|| dev.map(|dev| dev.key));
+        let (key, tenant) = match (&self.key, dev) {
+            (None, Some(dev)) => (Some(dev.key), self.tenant.clone().or(Some(dev.tenant))),
+            (key, _) => (key.clone(), self.tenant.clone()),
+        };
         let (Some(url), Some(key)) = (url, key) else {
             return Err(Failure::usage("which engine to ask, and with which key, is not known")
                 .hint(format!(
@@ -130,20 +145,15 @@ impl Reach {
         Ok(Client {
             url,
             key: key.into(),
-            tenant: self.tenant.clone(),
+            tenant,
             runtime,
         })
     }
 
     /// The data directory.
     #[must_use]
-    pub fn data(&self) -> &std::path::Path {
+    pub fn data(&self) -> &Path {
         &self.data
-    }
-
-    fn dev(&self) -> Option<DevFile> {
-        let text = std::fs::read(self.data.join(DEV_FILE)).ok()?;
-        serde_json::from_slice(&text).ok()
     }
 }
 
@@ -198,7 +208,8 @@ impl Client {
 
     /// Lets time pass.
     pub fn pause(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime
+            .block_on(async { tokio::time::sleep(time).await });
     }
 
     /// Asks, and takes anything but a 2xx for a no.

@@ -22,6 +22,7 @@ mod keys;
 mod local;
 mod restore;
 mod send;
+mod serve;
 pub mod show;
 mod tenants;
 mod why;
@@ -51,10 +52,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Measure this machine, with the engine and without
-    Bench(bench::Args),
+    /// Run the engine
+    Serve(serve::Args),
     /// Kill an engine under load, again and again, and hold it against its promises
     Demo(demo::Args),
+    /// Measure this machine, with the engine and without
+    Bench(bench::Args),
     /// Run a webhook sink that verifies, records, and misbehaves as told
     Fake(fake::Args),
     /// Submit one event
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Outcome {
     match verb {
+        Verb::Serve(args) => serve::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Fake(args) => fake::run(&args),

@@ -202,8 +202,8 @@ fn step(entry: &Value) -> String {
         words.push(format!("asked to wait {}", span(wait_ms)));
     }
     let due = text(entry, "due_at");
-    if !due.is_empty() {
-        words.push(format!("again at {}", moment(&due)));
+    if !due.is_empty() && due != text(entry, "at") {
+        words.push(format!("due at {}", moment(&due)));
     }
     words.join("  ")
 }
