@@ -189,16 +189,19 @@ fn admit(api: &Api, request: &Request) -> Result<Caller, Problem> {
         .extensions()
         .get::<MatchedPath>()
         .map_or("", MatchedPath::as_str);
-    let route = ROUTES
-        .iter()
-        .find(|(method, route, _)| *route == path && method == request.method());
-    match route {
-        // A known path with another method: the router says so.
-        None if ROUTES.iter().any(|(_, route, _)| *route == path) => {}
+    // HEAD is GET without the body (RFC 9110 section 9.3.2), and the router serves it so.
+    let method = match *request.method() {
+        Method::HEAD => &Method::GET,
+        ref method => method,
+    };
+    let mut known = ROUTES.iter().filter(|(_, route, _)| *route == path);
+    let taken = known.clone().find(|(listed, _, _)| listed == method);
+    match taken {
         Some((_, _, action)) if may(key.role, *action) => {}
+        None if known.next().is_some() => return Err(Problem::of(Code::MethodNotAllowed)),
+        // A path that the router knows and the table does not is open to nobody.
         _ => {
-            let role = key.role.name();
-            let detail = format!("a key with the role `{role}` may not do this");
+            let detail = format!("a key with the role `{}` may not do this", key.role.name());
             return Err(Problem::of(Code::Forbidden).detail(detail));
         }
     }

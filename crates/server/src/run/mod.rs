@@ -23,7 +23,7 @@ mod watcher;
 mod world;
 mod writer;
 
-pub use announce::Announcer;
+pub use announce::{Announcer, gate};
 pub use command::Command;
 pub use engine_thread::{EngineThread, Parts, Start, Unsettled};
 pub use intake::{EngineIntake, Gauges};
