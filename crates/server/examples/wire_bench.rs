@@ -6,7 +6,7 @@
 //! - `attempt`: [`Transport::attempt`], so encoding, two signatures, pool and classifying too,
 //! - `encode`: encoding alone.
 //!
-//! `cargo run --release --example wire_bench [seconds] [connections]`
+//! `cargo run --release --example wire_bench [seconds] [connections] [one of them]`
 
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader};
@@ -35,6 +35,10 @@ use tokio::net::{TcpListener, TcpStream};
 #[path = "../tests/wire_kit/mod.rs"]
 mod wire_kit;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() {
     let mut args = std::env::args().skip(1);
@@ -46,6 +50,8 @@ async fn main() {
     let connections: usize = args
         .next()
         .map_or(64, |text| text.parse().expect("connections"));
+    let only = args.next().unwrap_or_default();
+    let wanted = |name: &str| only.is_empty() || only == name;
     let mut child = Command::new(std::env::current_exe().expect("our own path"))
         .arg("sink")
         .stdin(Stdio::piped())
@@ -59,14 +65,18 @@ async fn main() {
         .expect("its address");
     let address: SocketAddr = line.trim().parse().expect("an address");
 
-    measure("spawned", connections, time, |count| {
-        spawned(address, count)
-    })
-    .await;
-    measure("in-task", connections, time, |count| {
-        in_task(address, count)
-    })
-    .await;
+    if wanted("spawned") {
+        measure("spawned", connections, time, |count| {
+            spawned(address, count)
+        })
+        .await;
+    }
+    if wanted("in-task") {
+        measure("in-task", connections, time, |count| {
+            in_task(address, count)
+        })
+        .await;
+    }
     let policy = NetworkPolicy {
         allow_http: true,
         allow: vec!["127.0.0.0/8".parse().expect("a network")],
@@ -74,12 +84,16 @@ async fn main() {
     };
     let transport = Arc::new(Transport::new(Limits::default(), policy));
     let endpoint = Arc::new(wire_kit::endpoint(&format!("http://{address}/hook")));
-    let attempt = |count| attempts(transport.clone(), endpoint.clone(), count);
-    measure("attempt", connections, time, attempt).await;
-    measure("encode", connections, time, |count| {
-        encodes(endpoint.clone(), count)
-    })
-    .await;
+    if wanted("attempt") {
+        let one = |count| attempts(transport.clone(), endpoint.clone(), count);
+        measure("attempt", connections, time, one).await;
+    }
+    if wanted("encode") {
+        measure("encode", connections, time, |count| {
+            encodes(endpoint.clone(), count)
+        })
+        .await;
+    }
     child.kill().expect("the sink ends");
     child.wait().expect("the sink ended");
 }
@@ -125,6 +139,10 @@ fn request(address: SocketAddr) -> http::Request<Full<Bytes>> {
         .expect("a request")
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is compared against has no guard"
+)]
 async fn spawned(address: SocketAddr, count: Arc<AtomicU64>) {
     let tcp = TcpStream::connect(address).await.expect("a connection");
     tcp.set_nodelay(true).expect("no delay");
@@ -141,6 +159,10 @@ async fn spawned(address: SocketAddr, count: Arc<AtomicU64>) {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is compared against has no guard"
+)]
 async fn in_task(address: SocketAddr, count: Arc<AtomicU64>) {
     let tcp = TcpStream::connect(address).await.expect("a connection");
     tcp.set_nodelay(true).expect("no delay");

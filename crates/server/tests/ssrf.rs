@@ -158,7 +158,7 @@ const SPELLINGS: &[&str] = &[
 async fn no_spelling_of_a_forbidden_place_is_reached() {
     let receiver = answering(b"HTTP/1.1 204 No Content\r\n\r\n").await;
     let table = Table::new(&[]);
-    let transport = Transport::with_resolver(hasty(), strict(), table.clone());
+    let transport = Transport::with_resolver(patient(), strict(), table.clone());
     let port = receiver.address.port().to_string();
     let mut judged = 0;
     for spelling in SPELLINGS {
@@ -219,7 +219,7 @@ async fn no_name_leads_to_a_forbidden_place() {
     ];
     for ip in forbidden {
         let table = Table::new(&[("rebound.example", &[&[ip]])]);
-        let transport = Transport::with_resolver(hasty(), strict(), table.clone());
+        let transport = Transport::with_resolver(patient(), strict(), table.clone());
         let url = format!("http://rebound.example:{}/", receiver.address.port());
         let outcome = outcome(&transport, &Arc::new(endpoint(&url))).await;
         assert_eq!(brief(&outcome), (Reject, Cause::ForbiddenAddress), "{ip}");
@@ -235,7 +235,7 @@ async fn no_name_leads_to_a_forbidden_place() {
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_a_dns_failure() {
     let transport =
-        Transport::with_resolver(hasty(), strict(), Table::new(&[("a.example", &[&[]])]));
+        Transport::with_resolver(patient(), strict(), Table::new(&[("a.example", &[&[]])]));
     for name in ["a.example", "b.example"] {
         let endpoint = Arc::new(endpoint(&format!("http://{name}/")));
         let outcome = outcome(&transport, &endpoint).await;
@@ -268,7 +268,7 @@ async fn an_answer_that_changes_between_lookup_and_connect_changes_nothing() {
         &["127.0.0.1"],
     ];
     let table = Table::new(&[("flips.example", answers)]);
-    let transport = Transport::with_resolver(hasty(), policy, table.clone());
+    let transport = Transport::with_resolver(patient(), policy, table.clone());
     let url = format!("http://flips.example:{}/", bad.address.port());
     let endpoint = Arc::new(endpoint(&url));
     for turn in 0..answers.len() {
@@ -295,7 +295,7 @@ async fn of_mixed_answers_only_the_good_ones_are_used() {
         "10.0.0.1",
     ];
     let table = Table::new(&[("mixed.example", &[mixed])]);
-    let transport = Transport::with_resolver(hasty(), policy, table);
+    let transport = Transport::with_resolver(patient(), policy, table);
     let url = format!("http://mixed.example:{}/", bad.address.port());
     let outcome = outcome(&transport, &Arc::new(endpoint(&url))).await;
     assert_eq!(brief(&outcome), (Accept, Cause::Accepted));
@@ -318,7 +318,7 @@ async fn a_redirect_is_not_followed() {
             }
         })
         .await;
-        let transport = Transport::new(hasty(), open_policy());
+        let transport = Transport::new(patient(), open_policy());
         let outcome = outcome(&transport, &Arc::new(endpoint(&receiver.url()))).await;
         assert_eq!(brief(&outcome), (Reject, Cause::Redirected));
     }
@@ -334,7 +334,7 @@ async fn our_own_listener_is_never_a_receiver() {
             own: vec![own.parse().unwrap()],
             ..open_policy()
         };
-        let transport = Transport::new(hasty(), policy);
+        let transport = Transport::new(patient(), policy);
         let outcome = outcome(&transport, &Arc::new(endpoint(&receiver.url()))).await;
         assert_eq!(brief(&outcome), (Reject, Cause::ForbiddenAddress), "{own}");
     }

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postrider::transport::Transport;
+use postrider::transport::{Limits, Transport};
 use postrider_core::cause::Cause;
 use postrider_core::outcome::OutcomeKind::{self, *};
 use postrider_core::outcome::{EVIDENCE_BYTES_MAX, Outcome};
@@ -16,11 +16,12 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use wire_kit::*;
 
-/// Longest time an attempt may take under [`hasty`] limits, with room for a busy machine.
-const ATTEMPT_MAX: Duration = Duration::from_secs(3);
+/// Longest time an attempt may take: below the response limit of a [`patient`] transport, so that
+/// no test passes by running into it.
+const ATTEMPT_MAX: Duration = Duration::from_millis(4_500);
 
-async fn one(receiver: &Receiver) -> Outcome {
-    let transport = Transport::new(hasty(), open_policy());
+async fn one(receiver: &Receiver, limits: Limits) -> Outcome {
+    let transport = Transport::new(limits, open_policy());
     let start = Instant::now();
     let outcome = outcome(&transport, &Arc::new(endpoint(&receiver.url()))).await;
     assert!(start.elapsed() < ATTEMPT_MAX, "{:?}", start.elapsed());
@@ -29,32 +30,175 @@ async fn one(receiver: &Receiver) -> Outcome {
 }
 
 /// What each says after it has read the request. `{}` goes on for ever.
-#[rustfmt::skip]
 const SAYINGS: &[(&str, &[u8], &[u8], OutcomeKind, Cause)] = &[
-    ("nothing, and hangs", b"", b"", Unknown, Cause::ResponseTimeout),
-    ("half a status line, and hangs", b"HTTP/1.1 2", b"", Unknown, Cause::ResponseTimeout),
-    ("endless headers", b"HTTP/1.1 200 OK\r\n", b"x-a: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n", Unknown, Cause::ResponseInvalid),
-    ("one endless header", b"HTTP/1.1 200 OK\r\nx-a: ", b"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", Unknown, Cause::ResponseInvalid),
-    ("an endless status line", b"HTTP/1.1 200 O", b"KKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKK", Unknown, Cause::ResponseInvalid),
-    ("endless noise", b"", b"\x16\x03\x01\x00\xfa", Unknown, Cause::ResponseInvalid),
-    ("HTTP/2 unasked", b"", b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", Unknown, Cause::ResponseInvalid),
-    ("HTTP/0.9", b"<html>hello</html>\r\n", b"", Unknown, Cause::ResponseInvalid),
-    ("a status of two digits", b"HTTP/1.1 99 Huh\r\n\r\n", b"", Unknown, Cause::ResponseInvalid),
-    ("a status of four digits", b"HTTP/1.1 2000 OK\r\n\r\n", b"", Unknown, Cause::ResponseInvalid),
-    ("status 000", b"HTTP/1.1 000 Huh\r\n\r\n", b"", Unknown, Cause::ResponseInvalid),
-    ("status 999", b"HTTP/1.1 999 Huh\r\ncontent-length: 0\r\n\r\n", b"", Reject, Cause::Unresolved),
-    ("an upgrade nobody asked for", b"HTTP/1.1 101 Up\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", b"", Reject, Cause::Unresolved),
-    ("100 for ever", b"", b"HTTP/1.1 100 Continue\r\n\r\n", Unknown, Cause::ResponseTimeout),
-    ("100, then an answer", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Hm\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", b"", Accept, Cause::Accepted),
-    ("two lengths", b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", b"", Unknown, Cause::ResponseInvalid),
-    ("a length that is no number", b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", b"", Unknown, Cause::ResponseInvalid),
-    ("a huge length and nothing more", b"HTTP/1.1 200 OK\r\ncontent-length: 900000000000000\r\n\r\n", b"", Accept, Cause::Accepted),
-    ("an endless body", b"HTTP/1.1 200 OK\r\n\r\n", b"a lot to say about how well it went  ", Accept, Cause::Accepted),
-    ("endless chunks", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"3\r\nabc\r\n", Accept, Cause::Accepted),
-    ("a broken chunk", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", b"", Accept, Cause::Accepted),
-    ("an endless refusal", b"HTTP/1.1 400 Bad\r\n\r\n", b"a lot to say about what went wrong here", Reject, Cause::BadRequest),
-    ("a refusal that hangs", b"HTTP/1.1 410 Gone\r\ncontent-length: 10\r\n\r\nabc", b"", Gone, Cause::Gone),
-    ("an endless error", b"HTTP/1.1 500 Oh\r\n\r\n", b"Traceback (most recent call last)\n", Retry, Cause::ServiceDegraded),
+    (
+        "nothing, and hangs",
+        b"",
+        b"",
+        Unknown,
+        Cause::ResponseTimeout,
+    ),
+    (
+        "half a status line, and hangs",
+        b"HTTP/1.1 2",
+        b"",
+        Unknown,
+        Cause::ResponseTimeout,
+    ),
+    (
+        "endless headers",
+        b"HTTP/1.1 200 OK\r\n",
+        b"x-a: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "one endless header",
+        b"HTTP/1.1 200 OK\r\nx-a: ",
+        b"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "an endless status line",
+        b"HTTP/1.1 200 O",
+        b"KKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKK",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "endless noise",
+        b"",
+        b"\x16\x03\x01\x00\xfa",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "HTTP/2 unasked",
+        b"",
+        b"\x00\x00\x12\x04\x00\x00\x00\x00\x00",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "HTTP/0.9",
+        b"<html>hello</html>\r\n",
+        b"",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "a status of two digits",
+        b"HTTP/1.1 99 Huh\r\n\r\n",
+        b"",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "a status of four digits",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "status 000",
+        b"HTTP/1.1 000 Huh\r\n\r\n",
+        b"",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "status 999",
+        b"HTTP/1.1 999 Huh\r\ncontent-length: 0\r\n\r\n",
+        b"",
+        Reject,
+        Cause::Unresolved,
+    ),
+    (
+        "an upgrade nobody asked for",
+        b"HTTP/1.1 101 Up\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        b"",
+        Reject,
+        Cause::Unresolved,
+    ),
+    (
+        "100 for ever",
+        b"",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "100, then an answer",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Hm\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+        b"",
+        Accept,
+        Cause::Accepted,
+    ),
+    (
+        "two lengths",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        b"",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "a length that is no number",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+        b"",
+        Unknown,
+        Cause::ResponseInvalid,
+    ),
+    (
+        "a huge length and nothing more",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 900000000000000\r\n\r\n",
+        b"",
+        Accept,
+        Cause::Accepted,
+    ),
+    (
+        "an endless body",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"a lot to say about how well it went  ",
+        Accept,
+        Cause::Accepted,
+    ),
+    (
+        "endless chunks",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"3\r\nabc\r\n",
+        Accept,
+        Cause::Accepted,
+    ),
+    (
+        "a broken chunk",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"",
+        Accept,
+        Cause::Accepted,
+    ),
+    (
+        "an endless refusal",
+        b"HTTP/1.1 400 Bad\r\n\r\n",
+        b"a lot to say about what went wrong here",
+        Reject,
+        Cause::BadRequest,
+    ),
+    (
+        "a refusal that hangs",
+        b"HTTP/1.1 410 Gone\r\ncontent-length: 10\r\n\r\nabc",
+        b"",
+        Gone,
+        Cause::Gone,
+    ),
+    (
+        "an endless error",
+        b"HTTP/1.1 500 Oh\r\n\r\n",
+        b"Traceback (most recent call last)\n",
+        Retry,
+        Cause::ServiceDegraded,
+    ),
 ];
 
 #[tokio::test]
@@ -76,7 +220,11 @@ async fn what_a_receiver_says_ends_as_documented() {
             }
         })
         .await;
-        let transport = Transport::new(hasty(), open_policy());
+        let limits = match cause {
+            Cause::ResponseTimeout => hasty(),
+            _ => patient(),
+        };
+        let transport = Transport::new(limits, open_policy());
         let start = Instant::now();
         let outcome = outcome(&transport, &Arc::new(endpoint(&receiver.url()))).await;
         assert!(
@@ -112,7 +260,7 @@ async fn an_answer_a_byte_at_a_time_is_cut_off() {
     })
     .await;
     assert_eq!(
-        brief(&one(&receiver).await),
+        brief(&one(&receiver, hasty()).await),
         (Unknown, Cause::ResponseTimeout)
     );
 }
@@ -127,7 +275,7 @@ async fn a_connection_that_ends_after_the_request_is_unknown() {
             }
         })
         .await;
-        let outcome = one(&receiver).await;
+        let outcome = one(&receiver, patient()).await;
         assert_eq!(
             brief(&outcome),
             (Unknown, Cause::ConnectionLost),
@@ -147,7 +295,7 @@ async fn a_connection_that_ends_before_the_request_is_unsent_or_unknown() {
         })
         .await;
         // Whether our first byte or their end comes first is a race; what is said of it is not.
-        let outcome = one(&receiver).await;
+        let outcome = one(&receiver, patient()).await;
         if outcome.unsent {
             assert_eq!(brief(&outcome), (Retry, Cause::ConnectFailed));
         } else {
@@ -169,7 +317,7 @@ async fn a_body_that_is_cut_after_an_acceptance_changes_nothing() {
             }
         })
         .await;
-        let outcome = one(&receiver).await;
+        let outcome = one(&receiver, patient()).await;
         // A reset may overtake the head on its way up; then nobody has read it.
         if abrupt && outcome.kind == Unknown {
             assert_eq!(outcome.cause, Cause::ConnectionLost);
@@ -184,7 +332,7 @@ async fn nobody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
-    let transport = Transport::new(hasty(), open_policy());
+    let transport = Transport::new(patient(), open_policy());
     let outcome = outcome(&transport, &Arc::new(endpoint(&url))).await;
     assert_eq!(brief(&outcome), (Retry, Cause::ConnectRefused));
     assert!(outcome.unsent && !outcome.may_have_acted);
@@ -193,6 +341,10 @@ async fn nobody_listens() {
 /// A socket whose queue of connections is full: the kernel drops what else comes, as a firewall
 /// would.
 #[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it fills the queue of a listener of its own"
+)]
 async fn a_connection_that_is_never_made_ends_in_time() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -201,7 +353,7 @@ async fn a_connection_that_is_never_made_ends_in_time() {
     let mut waiting = Vec::new();
     loop {
         let connecting = TcpStream::connect(address);
-        match tokio::time::timeout(Duration::from_millis(300), connecting).await {
+        match tokio::time::timeout(Duration::from_millis(700), connecting).await {
             Ok(stream) => waiting.push(stream.unwrap()),
             Err(_) => break,
         }
@@ -255,7 +407,7 @@ async fn a_kept_connection_that_was_closed_loses_and_doubles_nothing() {
                 tell.send(()).unwrap();
             }
         });
-        let transport = Transport::new(hasty(), open_policy());
+        let transport = Transport::new(patient(), open_policy());
         let endpoint = Arc::new(endpoint(&url));
         for round in 0..ROUNDS {
             let outcome = outcome(&transport, &endpoint).await;
@@ -290,7 +442,7 @@ async fn words_on_an_idle_connection_end_it() {
         }
     })
     .await;
-    let transport = Transport::new(hasty(), open_policy());
+    let transport = Transport::new(patient(), open_policy());
     let endpoint = Arc::new(endpoint(&receiver.url()));
     assert_eq!(outcome(&transport, &endpoint).await.kind, Accept);
     said.notified().await;
@@ -303,7 +455,7 @@ async fn connection_close_is_heeded_and_the_rest_is_kept() {
     let closing =
         answering(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
     let keeping = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes").await;
-    let transport = Transport::new(hasty(), open_policy());
+    let transport = Transport::new(patient(), open_policy());
     for (receiver, connections) in [(&closing, 3), (&keeping, 1)] {
         let endpoint = Arc::new(endpoint(&receiver.url()));
         for _ in 0..3 {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use postrider::registry::{Endpoint, TlsProfile, TlsVersion};
-use postrider::transport::{Limits, TlsFault, Transport, check_tls};
+use postrider::transport::{EndpointFault, Limits, TlsFault, Transport, check_tls};
 use postrider_core::cause::Cause;
 use postrider_core::outcome::OutcomeKind::*;
 use rcgen::{
@@ -176,13 +176,7 @@ fn secure(receiver: &Receiver, tls: TlsProfile) -> Arc<Endpoint> {
 }
 
 fn transport() -> Transport {
-    Transport::new(
-        Limits {
-            connect_ms: 2_000,
-            ..hasty()
-        },
-        open_policy(),
-    )
+    Transport::new(patient(), open_policy())
 }
 
 #[tokio::test]
@@ -277,13 +271,13 @@ async fn a_handshake_that_stalls_ends_in_time_and_one_that_is_no_tls_at_once() {
         reset(stream);
     })
     .await;
-    let transport = Transport::new(hasty(), open_policy());
     let table = [
-        (silent, Cause::ConnectTimeout),
-        (plain, Cause::TlsFailure),
-        (cut, Cause::TlsFailure),
+        (silent, hasty(), Cause::ConnectTimeout),
+        (plain, patient(), Cause::TlsFailure),
+        (cut, patient(), Cause::TlsFailure),
     ];
-    for (receiver, cause) in table {
+    for (receiver, limits, cause) in table {
+        let transport = Transport::new(limits, open_policy());
         let outcome = outcome(&transport, &secure(&receiver, TlsProfile::default())).await;
         assert_eq!(brief(&outcome), (Retry, cause));
         assert!(outcome.unsent && !outcome.may_have_acted);
@@ -307,7 +301,7 @@ async fn a_client_certificate_is_shown_and_one_that_is_missing_may_have_cost_a_r
     );
     let stranger = with_client(authority.trusted(), &Authority::new().client("us"));
     for tls in [authority.trusted(), stranger] {
-        // In TLS 1.3 the refusal comes after we may speak: a byte that was written makes it Unknown.
+        // In TLS 1.3 the refusal comes after we may speak: a written byte makes it Unknown.
         let outcome = outcome(&transport, &secure(&receiver, tls)).await;
         if outcome.unsent {
             assert_eq!(outcome.kind, Retry, "{outcome:?}");
@@ -519,7 +513,16 @@ async fn what_http2_says_was_not_processed_is_no_attempt_and_nothing_else_is() {
     for (name, frames, unprocessed) in table {
         let receiver = framing(&server, frames).await;
         let endpoint = secure(&receiver, authority.trusted());
-        match (attempt(&transport(), &endpoint).await, unprocessed) {
+        // The far side may say no more; then it is the limit that ends it.
+        let limits = match unprocessed {
+            Some(_) => patient(),
+            None => Limits {
+                response_ms: 400,
+                ..patient()
+            },
+        };
+        let transport = Transport::new(limits, open_policy());
+        match (attempt(&transport, &endpoint).await, unprocessed) {
             (NotSent(cause), Some(expected)) => assert_eq!(cause, expected, "{name}"),
             (Answered(outcome), None) => {
                 assert_eq!(outcome.kind, Unknown, "{name}: {outcome:?}");
@@ -632,9 +635,31 @@ fn profiles_are_checked_when_they_are_written() {
             TlsFault::Pair,
         ),
     ];
+    let transport = transport();
+    let mut endpoint = endpoint("https://example.com/");
     for (profile, fault) in table {
-        assert_eq!(check_tls(&profile), Err(fault));
+        assert_eq!(check_tls(&profile), Err(fault.clone()));
+        endpoint.tls = profile;
+        let found = transport.check(&endpoint);
+        assert!(matches!(found, Err(EndpointFault::Tls(found)) if found == fault));
     }
+}
+
+#[test]
+fn an_endpoint_is_checked_without_sending() {
+    let transport = transport();
+    let mut endpoint = endpoint("https://example.com/");
+    transport.check(&endpoint).unwrap();
+    endpoint.headers = vec![("Host".into(), "elsewhere".into())];
+    assert!(matches!(
+        transport.check(&endpoint),
+        Err(EndpointFault::Webhook(_))
+    ));
+    endpoint.url = "https://10.0.0.1/".parse().unwrap();
+    assert!(matches!(
+        transport.check(&endpoint),
+        Err(EndpointFault::Forbidden(_))
+    ));
 }
 
 #[tokio::test]

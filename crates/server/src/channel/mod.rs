@@ -2,7 +2,7 @@
 //! arguments.
 //!
 //! ```text
-//! (Prepared, Event, Dispatch, now) ── encode ──► Request ── transport ──► Answer ── classify ──► Attempted
+//! Prepared, Event, Dispatch ─encode─► Request ─transport─► Answer ─classify─► Attempted
 //! ```
 //!
 //! Absent here: sockets, and any decision about what happens next. A channel says what an answer

@@ -1,9 +1,25 @@
 //! The webhook channel: an event's payload, as it is, POSTed with a signature.
 //!
 //! The body is exactly the payload; nothing is wrapped around it. What the receiver needs besides
-//! is in headers, which docs/webhooks.md lists. The names under which a receiver recognises a
-//! repeat (`webhook-id`, `Idempotency-Key`, `X-Webhook-Idempotency-Key`) all carry the delivery's
-//! correlation id, the same on each attempt; the signature's time is that of the attempt.
+//! is in headers:
+//!
+//! | header | |
+//! | --- | --- |
+//! | `X-Postrider-Signature` | `t=<unix>,v1=<hex>` |
+//! | `webhook-id`, `webhook-timestamp`, `webhook-signature` | Standard Webhooks |
+//! | `Idempotency-Key`, `X-Webhook-Idempotency-Key` | the same as `webhook-id` |
+//! | `X-Postrider-Correlation-Id` | the delivery's correlation id |
+//! | `X-Postrider-Attempt` | number of the attempt, from 1 |
+//! | `X-Event-Type` | percent-encoded where it is not visible ASCII |
+//! | `X-Event-Sequence-ID` | of ordered ones: its place in the order, from 1 |
+//! | `X-Event-Previous-Sequence-ID` | the place of the last one handed over before, or 0 |
+//! | `X-Event-Ordering-Key` | the caller's key, percent-encoded |
+//! | `traceparent` | a child of the event's, or a trace named after the correlation id |
+//!
+//! `webhook-id` and what equals it is the correlation id: the same on each attempt, while a
+//! signature's time is that of its attempt. Both signatures are HMAC-SHA256, one for each secret
+//! that is valid at the time: over `<t>.<body>` under the characters of the whole secret, and over
+//! `<id>.<timestamp>.<body>` under the bytes that the secret stands for.
 //!
 //! Absent here: sockets, retries, and knowledge of any particular receiver.
 

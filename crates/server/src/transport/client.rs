@@ -60,7 +60,8 @@ pub(super) struct Host {
 }
 
 struct Idle {
-    connection: Http1,
+    /// Boxed: it is large, and on each round it moves through several hands.
+    connection: Box<Http1>,
     since: Instant,
     _counted: Counted,
 }
@@ -98,7 +99,7 @@ struct Hosts {
 
 /// A connection that a request may go out on.
 enum Link {
-    Own(Http1),
+    Own(Box<Http1>),
     Shared(Http2),
 }
 
@@ -256,7 +257,7 @@ impl Client {
         let wire = connect(&host.target, tls, &host.policy, resolver, deadline).await?;
         if !wire.is_http2() {
             host.speaks_http1.store(true, Relaxed);
-            return Ok(Link::Own(Http1::open(wire).await?));
+            return Ok(Link::Own(Box::new(Http1::open(wire).await?)));
         }
         host.speaks_http1.store(false, Relaxed);
         let shared = Http2::open(wire).await?;
@@ -268,7 +269,7 @@ impl Client {
         Ok(Link::Shared(shared))
     }
 
-    fn keep(&self, host: &Arc<Host>, connection: Http1) {
+    fn keep(&self, host: &Arc<Host>, connection: Box<Http1>) {
         if host.retired.load(Relaxed) {
             return;
         }

@@ -89,6 +89,10 @@ async fn addresses(
 
 /// A connection to the first of `addresses` that takes one. Each gets its share of the time that is
 /// left, so that one that swallows packets does not use it up.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that connects, to judged addresses"
+)]
 async fn first(
     addresses: &[SocketAddr],
     policy: &NetworkPolicy,

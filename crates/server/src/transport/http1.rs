@@ -29,6 +29,13 @@ use crate::channel::{Fault, Request, Response, Trouble};
 /// Bytes that a connection buffers, and so the longest response head.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1_024;
 
+/// Bytes that may come before the head of the answer: informational answers (1xx), which may be
+/// any number, and which hyper passes over.
+const PREAMBLE_BYTES_MAX: u64 = 64 * 1_024;
+
+/// What hyper makes of a request: an answer, or an error that may hold the request.
+type Head = Result<http::Response<hyper::body::Incoming>, TrySendError<Request>>;
+
 /// A connection between two requests.
 pub(super) struct Http1 {
     sender: SendRequest<Full<Bytes>>,
@@ -43,7 +50,7 @@ pub(super) struct Http1 {
 /// How a request ended.
 pub(super) enum Exchange {
     /// With an answer. The connection comes back if it can be used again.
-    Answered(Response, Option<Http1>),
+    Answered(Response, Option<Box<Http1>>),
     /// Without one.
     Troubled(Trouble),
     /// It was never begun, and is given back.
@@ -78,7 +85,7 @@ impl Http1 {
 
     /// Sends `request` and reads what is answered until `deadline`.
     pub(super) async fn exchange(
-        mut self,
+        mut self: Box<Self>,
         request: Request,
         limits: &Limits,
         deadline: Instant,
@@ -96,15 +103,15 @@ impl Http1 {
             Exchange::Troubled(make(fault, detail))
         };
         let response = match head {
-            None => return trouble(Fault::ResponseTimeout, String::new()),
-            Some(Err(mut error)) => match error.take_message() {
+            Err((fault, detail)) => return trouble(fault, detail.to_owned()),
+            Ok(Err(mut error)) => match error.take_message() {
                 Some(request) => return Exchange::Unsent(request),
                 None => {
                     let (fault, detail) = fault_of(&error.into_error());
                     return trouble(fault, detail);
                 }
             },
-            Some(Ok(response)) => response,
+            Ok(Ok(response)) => response,
         };
         if response.headers().len() > answer::HEADERS_MAX {
             return trouble(Fault::ResponseInvalid, "too many headers".into());
@@ -122,19 +129,21 @@ impl Http1 {
         Exchange::Answered(response, back)
     }
 
-    /// The head of the answer; `None` when time runs out.
-    async fn head(
-        &mut self,
-        request: Request,
-    ) -> Option<Result<http::Response<hyper::body::Incoming>, TrySendError<Request>>> {
+    /// The head of the answer, or why none is waited for any longer.
+    async fn head(&mut self, request: Request) -> Result<Head, (Fault, &'static str)> {
+        let before = self.gauge.read();
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
             // The driver is what moves; the answer is only where it puts the result.
             self.drive(cx);
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Some(answer));
+                return Poll::Ready(Ok(answer));
             }
-            self.limit.as_mut().poll(cx).map(|()| None)
+            if self.gauge.read() - before > PREAMBLE_BYTES_MAX {
+                return Poll::Ready(Err((Fault::ResponseInvalid, "nothing but 1xx answers")));
+            }
+            let late = (Fault::ResponseTimeout, "");
+            self.limit.as_mut().poll(cx).map(|()| Err(late))
         })
         .await
     }

@@ -35,7 +35,7 @@ use postrider_core::event::Event;
 use postrider_core::id::EndpointId;
 use postrider_core::time::Time;
 
-use crate::channel::webhook::{self, Webhook};
+use crate::channel::webhook::{self, PrepareFault, Webhook};
 use crate::channel::{Answer, Attempted, Channel, Fault, Request, Trouble};
 use crate::registry::Endpoint;
 use client::{Client, Host, HostKey};
@@ -166,17 +166,27 @@ impl Transport {
         self.client.idle()
     }
 
-    /// What attempts to `endpoint` share, made at its first attempt and again when the registry has
-    /// another `Arc` for it.
+    /// Everything about `endpoint` that can be judged without sending, for whoever writes one: URL,
+    /// headers, secrets and certificates.
+    ///
+    /// # Errors
+    /// [`EndpointFault`], the first in that order.
+    pub fn check(&self, endpoint: &Endpoint) -> Result<(), EndpointFault> {
+        self.line(endpoint, &self.policy.load_full()).map(drop)
+    }
+
+    /// What attempts to `endpoint` share, made at its first attempt, and again when the registry
+    /// has another `Arc` for it or another policy is in force.
     #[must_use]
     pub fn prepared(&self, endpoint: &Arc<Endpoint>) -> Arc<Prepared> {
+        let policy = self.policy.load_full();
         if let Some(found) = self.prepared.lock().get(&endpoint.id)
             && Arc::ptr_eq(&found.endpoint, endpoint)
+            && Arc::ptr_eq(&found.policy, &policy)
         {
             return found.clone();
         }
-        let policy = self.policy.load_full();
-        let line = self.line(endpoint, &policy);
+        let line = self.line(endpoint, &policy).map_err(Trouble::from);
         let made = Arc::new(Prepared {
             endpoint: endpoint.clone(),
             policy,
@@ -202,14 +212,11 @@ impl Transport {
         dispatch: &Dispatch,
         now: Time,
     ) -> Attempted {
-        let current = self.policy.load();
-        if !Arc::ptr_eq(&current, &prepared.policy) {
-            drop(current);
-            let again = self.prepared(&prepared.endpoint);
-            return self.attempt_prepared(&again, event, dispatch, now).await;
+        if Arc::ptr_eq(&self.policy.load(), &prepared.policy) {
+            return self.attempt_prepared(prepared, event, dispatch, now).await;
         }
-        drop(current);
-        self.attempt_prepared(prepared, event, dispatch, now).await
+        let again = self.prepared(&prepared.endpoint);
+        self.attempt_prepared(&again, event, dispatch, now).await
     }
 
     async fn attempt_prepared(
@@ -238,28 +245,53 @@ impl Transport {
         }
     }
 
-    fn line(&self, endpoint: &Endpoint, policy: &Arc<NetworkPolicy>) -> Result<Line, Trouble> {
-        let target = policy
-            .target(&endpoint.url)
-            .map_err(|forbidden| Trouble::unsent(Fault::Forbidden, forbidden.to_string()))?;
-        let unfit = |why: String| Trouble::unsent(Fault::ConnectFailed, why);
-        let webhook = webhook::Prepared::new(endpoint).map_err(|fault| unfit(fault.to_string()))?;
-        let (tls, config) = if target.secure {
-            let config = self.tls.config(&endpoint.tls);
-            let (identity, config) =
-                config.map_err(|fault| Trouble::unsent(Fault::Tls, fault.to_string()))?;
-            (Some(identity), Some(config))
-        } else {
-            (None, None)
+    fn line(
+        &self,
+        endpoint: &Endpoint,
+        policy: &Arc<NetworkPolicy>,
+    ) -> Result<Line, EndpointFault> {
+        let target = policy.target(&endpoint.url)?;
+        let webhook = webhook::Prepared::new(endpoint)?;
+        let (identity, config) = match target.secure {
+            true => self
+                .tls
+                .config(&endpoint.tls)
+                .map(|(id, config)| (Some(id), Some(config)))?,
+            false => (None, None),
         };
-        let authority = authority(&target).ok_or_else(|| unfit("no authority".into()))?;
+        let authority = authority(&target).ok_or(PrepareFault::Url)?;
         let key = HostKey {
             target,
-            tls,
+            tls: identity,
             policy_version: policy.version,
         };
         let host = self.client.host(key, authority, config, policy);
         Ok(Line { webhook, host })
+    }
+}
+
+/// Why nothing can be sent to an endpoint as it is written.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointFault {
+    /// Its URL leads where deliveries may not go.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// Its URL, headers or secrets.
+    #[error(transparent)]
+    Webhook(#[from] PrepareFault),
+    /// Its certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+}
+
+impl From<EndpointFault> for Trouble {
+    fn from(fault: EndpointFault) -> Trouble {
+        let kind = match fault {
+            EndpointFault::Forbidden(_) => Fault::Forbidden,
+            EndpointFault::Webhook(_) => Fault::ConnectFailed,
+            EndpointFault::Tls(_) => Fault::Tls,
+        };
+        Trouble::unsent(kind, fault.to_string())
     }
 }
 

@@ -3,11 +3,14 @@
 //! Absent here: judging the answers; see `guard`.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 
 /// Names whose addresses are kept at the most.
 const NAMES_MAX: u64 = 4_096;
@@ -41,7 +44,7 @@ pub trait Resolve: Send + Sync {
     fn resolve<'a>(&'a self, name: &'a str) -> Resolving<'a>;
 }
 
-/// The servers that the machine is set up with, with a bounded memory of their answers.
+/// Name servers, those of the machine or others, with a bounded memory of their answers.
 pub struct SystemResolver {
     inner: Result<TokioResolver, String>,
 }
@@ -51,19 +54,40 @@ impl SystemResolver {
     /// are spelled out still work.
     #[must_use]
     pub fn new() -> SystemResolver {
-        let inner = TokioResolver::builder_tokio().and_then(|mut builder| {
-            let options = builder.options_mut();
-            options.cache_size = NAMES_MAX;
-            options.positive_max_ttl = Some(ANSWER_TTL_MAX);
-            options.negative_max_ttl = Some(ABSENCE_TTL_MAX);
-            options.timeout = QUERY_TIMEOUT;
-            options.attempts = QUERIES_MAX;
-            builder.build()
-        });
+        let built = TokioResolver::builder_tokio().and_then(bounded);
         SystemResolver {
-            inner: inner.map_err(|error| error.to_string()),
+            inner: built.map_err(|error| error.to_string()),
         }
     }
+
+    /// Asks these servers instead of the machine's.
+    #[must_use]
+    pub fn asking(servers: &[SocketAddr]) -> SystemResolver {
+        let server = |address: &SocketAddr| {
+            let protocols = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+            let at_port = protocols.map(|mut connection| {
+                connection.port = address.port();
+                connection
+            });
+            NameServerConfig::new(address.ip(), true, at_port.into())
+        };
+        let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
+        let runtime = TokioRuntimeProvider::default();
+        let built = bounded(TokioResolver::builder_with_config(config, runtime));
+        SystemResolver {
+            inner: built.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+fn bounded(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, NetError> {
+    let options = builder.options_mut();
+    options.cache_size = NAMES_MAX;
+    options.positive_max_ttl = Some(ANSWER_TTL_MAX);
+    options.negative_max_ttl = Some(ABSENCE_TTL_MAX);
+    options.timeout = QUERY_TIMEOUT;
+    options.attempts = QUERIES_MAX;
+    builder.build()
 }
 
 impl Default for SystemResolver {

@@ -33,6 +33,7 @@ enum Stream {
 #[derive(Default)]
 pub(super) struct Gauge {
     written: AtomicU64,
+    read: AtomicU64,
     probing: AtomicBool,
 }
 
@@ -40,6 +41,11 @@ impl Gauge {
     /// Bytes handed over since the connection was made.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Relaxed)
+    }
+
+    /// Bytes taken from it since the connection was made.
+    pub(super) fn read(&self) -> u64 {
+        self.read.load(Relaxed)
     }
 
     /// While set, a read asks the socket itself whether the far side has said anything, instead of
@@ -94,10 +100,14 @@ impl Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let before = buf.filled().len();
+        let read = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-        }
+        };
+        let bytes = buf.filled().len() - before;
+        self.gauge.read.fetch_add(bytes as u64, Relaxed);
+        read
     }
 
     fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -120,8 +130,8 @@ impl AsyncRead for Wire {
         if !this.has_news() {
             return Poll::Pending;
         }
-        // News on an idle connection: its end, or (under TLS) a session ticket. If it is still there
-        // after a read, the runtime has not heard of it yet; then the connection is given up.
+        // News on an idle connection: its end, or (under TLS) a session ticket. If it is still
+        // there after a read, the runtime has not heard of it yet; the connection is given up.
         let read = this.poll_read_stream(cx, buf);
         if read.is_pending() && this.has_news() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));

@@ -28,6 +28,15 @@ use uuid::Uuid;
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
 pub const OLDER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
+/// The default limits, but for a body that does not end. For every test whose end is not a limit,
+/// so that a busy machine does not decide it.
+pub fn patient() -> Limits {
+    Limits {
+        drain_ms: 200,
+        ..Limits::default()
+    }
+}
+
 /// Limits under which a test for something slow is over soon.
 pub fn hasty() -> Limits {
     Limits {

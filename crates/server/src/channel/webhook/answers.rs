@@ -1,12 +1,13 @@
 //! What an answer means, as two tables: one for answers, one for what kept them from coming.
 //!
-//! An answer whose head was read counts as what the head says, whatever becomes of its body. `may_have_acted` is set
-//! for Unknown, for 408 and for every 5xx, and for nothing else.
+//! An answer whose head was read counts as what the head says, whatever becomes of its body.
+//! `may_have_acted` is set for Unknown, for 408 and for every 5xx, and for nothing else.
 //!
 //! Absent here: what follows. At-most-once turns most of these into a settlement, the other
 //! guarantees into a retry; the core knows which.
 
 use http::HeaderMap;
+use http::header::{HeaderName, LOCATION, SET_COOKIE};
 use postrider_core::cause::Cause;
 use postrider_core::outcome::OutcomeKind::{Accept, Gone, Reject, Retry, Throttle, Unknown};
 use postrider_core::outcome::{EVIDENCE_BYTES_MAX, Outcome, OutcomeKind};
@@ -16,7 +17,11 @@ use super::retry_after::retry_after_ms;
 use crate::channel::{Answer, Attempted, Fault, Progress, Response, Trouble};
 
 /// Headers in which receivers name what they accepted, the preferred one first.
-const ID_HEADERS: [&str; 3] = ["x-push-message-id", "x-message-id", "location"];
+const ID_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-push-message-id"),
+    HeaderName::from_static("x-message-id"),
+    LOCATION,
+];
 
 /// Bytes of such a name that are kept.
 const PROVIDER_ID_BYTES_MAX: usize = 255;
@@ -175,7 +180,7 @@ fn troubled(trouble: Trouble) -> Result<Outcome, Cause> {
 fn provider_id(headers: &HeaderMap) -> Box<str> {
     let found = ID_HEADERS
         .iter()
-        .find_map(|name| headers.get(*name)?.to_str().ok());
+        .find_map(|name| headers.get(name)?.to_str().ok());
     let id = found.unwrap_or_default();
     // Header values that are text are ASCII, so every index is a boundary.
     id.get(..PROVIDER_ID_BYTES_MAX).unwrap_or(id).into()
@@ -186,7 +191,7 @@ fn evidence(response: &Response) -> Box<[u8]> {
     let mut text = format!("HTTP {}\r\n", response.http_status).into_bytes();
     for (name, value) in &response.headers {
         // Cookies are a receiver's secrets, and tell nothing about why it refused.
-        if name != http::header::SET_COOKIE {
+        if name != SET_COOKIE {
             text.extend_from_slice(name.as_str().as_bytes());
             text.extend_from_slice(b": ");
             text.extend_from_slice(value.as_bytes());

@@ -13,7 +13,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::Full;
 use postrider_core::dispatch::Dispatch;
@@ -41,7 +41,7 @@ const ORDERING_KEY: HeaderName = HeaderName::from_static("x-event-ordering-key")
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Headers that are written anew for an attempt, at the most.
-const OWN_HEADERS_MAX: usize = 14;
+const OWN_HEADERS_MAX: usize = 15;
 
 /// Room for the text of an ordinary attempt with one secret.
 const TEXT_BYTES: usize = 448;
@@ -89,6 +89,11 @@ pub(super) fn encode(
         headers.insert(SEQUENCE, value(order.sequence));
         headers.insert(PREVIOUS, value(order.previous));
         headers.insert(ORDERING_KEY, value(order.key));
+    }
+    if event.payload.is_empty() {
+        // hyper says nothing of a body that is not there; some receivers want to be told (RFC 9110
+        // section 8.6).
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     request(prepared, headers, event.payload.clone())
 }
