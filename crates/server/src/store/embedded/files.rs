@@ -71,20 +71,7 @@ impl LedgerFile {
         let path = dir.join(file_name(begin.number));
         let (_, data_key) = vault.new_data_key().map_err(OpenError::Vault)?;
         schema::create(&path, Kind::Ledger, |connection| {
-            connection.execute(
-                "INSERT INTO file VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                params![
-                    begin.number,
-                    begin.day,
-                    begin.first_event.0.cast_signed(),
-                    begin.first_delivery.0.cast_signed(),
-                    begin.opened_lived,
-                    data_key,
-                    &begin.chain[..],
-                    begin.sum(&data_key),
-                ],
-            )?;
-            Ok(())
+            insert_begin(connection, begin, &data_key)
         })
     }
 
@@ -97,19 +84,8 @@ impl LedgerFile {
             path: path.into(),
             what: what.into(),
         };
-        let (begin, data_key, sum) = connection
-            .query_row("SELECT * FROM file", [], |row| {
-                let begin = Begin {
-                    number: row.get(1)?,
-                    day: row.get(2)?,
-                    first_event: EventId(unsigned(row, 3)?),
-                    first_delivery: DeliveryId(unsigned(row, 4)?),
-                    opened_lived: row.get(5)?,
-                    chain: row.get(7)?,
-                };
-                Ok((begin, row.get::<_, Vec<u8>>(6)?, row.get::<_, i32>(8)?))
-            })
-            .map_err(|_| damaged("its first row cannot be read"))?;
+        let (begin, data_key, sum) =
+            read_begin(connection).map_err(|_| damaged("its first row cannot be read"))?;
         if begin.sum(&data_key) != sum {
             return Err(damaged("its first row does not match its checksum"));
         }
@@ -184,6 +160,43 @@ impl Begin {
             .bytes(&self.chain)
             .get()
     }
+}
+
+/// Copies the first row of a file into another, under a number of its own.
+pub(super) fn copy_begin(from: &Connection, to: &Connection, number: u32) -> rusqlite::Result<()> {
+    let (begin, data_key, _) = read_begin(from)?;
+    insert_begin(to, Begin { number, ..begin }, &data_key)
+}
+
+fn read_begin(connection: &Connection) -> rusqlite::Result<(Begin, Vec<u8>, i32)> {
+    connection.query_row("SELECT * FROM file", [], |row| {
+        let begin = Begin {
+            number: row.get(1)?,
+            day: row.get(2)?,
+            first_event: EventId(unsigned(row, 3)?),
+            first_delivery: DeliveryId(unsigned(row, 4)?),
+            opened_lived: row.get(5)?,
+            chain: row.get(7)?,
+        };
+        Ok((begin, row.get(6)?, row.get(8)?))
+    })
+}
+
+fn insert_begin(connection: &Connection, begin: Begin, data_key: &[u8]) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO file VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            begin.number,
+            begin.day,
+            begin.first_event.0.cast_signed(),
+            begin.first_delivery.0.cast_signed(),
+            begin.opened_lived,
+            data_key,
+            &begin.chain[..],
+            begin.sum(data_key),
+        ],
+    )?;
+    Ok(())
 }
 
 /// Name of the ledger file with this number.

@@ -286,3 +286,71 @@ fn store_head(
     ])?;
     Ok(())
 }
+
+/// Holds all rows of lanes and heads against their checksums.
+pub(super) fn verify(index: &Connection, findings_max: usize) -> Vec<String> {
+    let mut findings = Vec::new();
+    let walked = each_row(index, |endpoint, _, row| {
+        if row.is_none() && findings.len() < findings_max {
+            findings.push(format!(
+                "a row of endpoint {endpoint} does not match its checksum"
+            ));
+        }
+        Ok(())
+    });
+    if let Err(error) = walked {
+        findings.push(error.to_string());
+    }
+    findings
+}
+
+/// Copies all rows that match their checksums.
+pub(super) fn copy(from: &Connection, to: &Connection) -> Result<(), RowError> {
+    let transaction = to.unchecked_transaction()?;
+    each_row(from, |endpoint, key, row| match (key, row) {
+        (_, None) => Ok(()),
+        (Some(key), Some(Stored::Lane(counter))) => {
+            store_lane(&transaction, (endpoint, key), counter)
+        }
+        (_, Some(Stored::Head(delivery))) => store_head(&transaction, endpoint, delivery),
+        (None, Some(Stored::Lane(_))) => Ok(()),
+    })?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// A row that matches its checksum.
+enum Stored {
+    Lane(LaneCounter),
+    Head(DeliveryId),
+}
+
+/// Hands all rows to `visit`; without what they hold where they do not match their checksums.
+fn each_row(
+    index: &Connection,
+    mut visit: impl FnMut(EndpointId, Option<OrderingKey>, Option<Stored>) -> Result<(), RowError>,
+) -> Result<(), RowError> {
+    let mut statement = index.prepare("SELECT * FROM lane")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let lane = (
+            EndpointId(unsigned(row, 0)?),
+            OrderingKey(unsigned(row, 1)?),
+        );
+        let counter = LaneCounter {
+            last_sequence: unsigned(row, 2)?,
+            last_accepted: unsigned(row, 3)?,
+        };
+        let good = row.get::<_, i32>(4)? == lane_sum(lane, counter);
+        visit(lane.0, Some(lane.1), good.then_some(Stored::Lane(counter)))?;
+    }
+    let mut statement = index.prepare("SELECT * FROM head")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let endpoint = EndpointId(unsigned(row, 0)?);
+        let delivery = DeliveryId(unsigned(row, 1)?);
+        let good = row.get::<_, i32>(2)? == head_sum(endpoint, delivery);
+        visit(endpoint, None, good.then_some(Stored::Head(delivery)))?;
+    }
+    Ok(())
+}

@@ -21,6 +21,7 @@
 //! | [`recover`] | the way back after a restart |
 //! | [`keys`], [`lanes`] | what outlives a day |
 //! | [`reader`] | questions |
+//! | [`snapshot`], [`verify`], [`salvage`] | commands that look at the directory from outside |
 //!
 //! Payloads lie in the ledger's file, in a table of their own, not in a file of their own: so an
 //! admission is one commit and one sync instead of two. They are deleted in runs when their time
@@ -42,9 +43,12 @@ pub mod purge;
 pub mod reader;
 pub mod recover;
 pub mod row;
+pub mod salvage;
 pub mod schema;
+pub mod snapshot;
 pub mod stats;
 pub mod tend;
+pub mod verify;
 pub mod wal;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Forgetting: payloads whose time has come, and whole ledger files that are old.
 //!
 //! Age is counted twice. A payload or a file goes only when the engine's clock says so *and* the
-//! ledger has lived that long, where a jump of the clock counts as seven days at the most. So a
+//! ledger has lived that long, where a jump of the clock counts as one day at the most. So a
 //! clock that is set years ahead by mistake deletes nothing that matters.
 //!
 //! Files go oldest first, and only when everything in them is settled, their keys are forgotten and

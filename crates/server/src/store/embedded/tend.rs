@@ -33,9 +33,9 @@ const ENTRIES_SOFT: u64 = 200_000;
 const CHECKPOINT_MS: i64 = 5 * SECOND_MS;
 /// Wait between two looks whether a full disk has room again.
 const ROOM_PROBE_MS: i64 = SECOND_MS;
-/// Time that counts for the age of the ledger in one step at the most: downtime counts, a clock
-/// that jumps years does not.
-pub(super) const AGE_STEP_MS_MAX: i64 = 7 * DAY_MS;
+/// Time that counts for the age of the ledger in one step at the most: a clock that jumps years
+/// makes nothing older than a night's downtime would.
+const AGE_STEP_MS_MAX: i64 = DAY_MS;
 /// Files that are kept open for writing.
 const DAYS_OPEN_MAX: usize = 8;
 /// How long a retirement is told to the registry at each restart.

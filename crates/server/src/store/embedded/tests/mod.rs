@@ -1,5 +1,8 @@
 //! The conformance suite over the embedded store, and what only it can do.
 
+mod damage;
+mod limits;
+
 use std::path::Path;
 use std::sync::Arc;
 
