@@ -38,6 +38,14 @@ pub const STRACE: Need = Need {
     ],
 };
 
+/// A client that people copy lines for.
+pub const CURL: Need = Need {
+    package: "curl",
+    probe: &["curl", "--version"],
+    purpose: "running the lines that `serve --dev` prints, as they are",
+    tests: &["the_three_lines_run_unchanged"],
+};
+
 /// Says which needs are missing, and installs nothing.
 pub fn look(needs: &[Need]) -> Vec<Need> {
     leave_out(needs, "not asked to install it")

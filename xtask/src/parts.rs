@@ -2,7 +2,7 @@
 //!
 //! Absent here: how a part is run and counted; see [`crate::test`].
 
-use crate::needs::{Need, STRACE};
+use crate::needs::{CURL, Need, STRACE};
 
 /// One part of the suite.
 #[derive(Clone, Copy, Debug)]
@@ -76,22 +76,40 @@ pub const PARTS: &[Part] = &[
         needs: &[],
     },
     Part {
+        name: "engine",
+        about: "the core as a whole, over a world in memory",
+        work: Work::Tests(&["--package", "postrider-core", "--test", "engine"]),
+        needs: &[],
+    },
+    Part {
         name: "wire",
-        about: "signatures, answers and hostile receivers over real sockets",
+        about: "requests, answers, TLS and hostile receivers over real sockets",
         work: Work::Tests(&["--package", "postrider", "--test", "wire*"]),
         needs: &[],
+    },
+    Part {
+        name: "ssrf",
+        about: "no spelling of a forbidden address is reached",
+        work: Work::Tests(&["--package", "postrider", "--test", "ssrf"]),
+        needs: &[],
+    },
+    Part {
+        name: "canonical",
+        about: "every canonical answer through a whole node",
+        work: Work::Tests(&["--package", "postrider", "--test", "canonical"]),
+        needs: &[],
+    },
+    Part {
+        name: "cli",
+        about: "the command line, and the first five minutes",
+        work: Work::Tests(&["--package", "postrider", "--test", "cli*"]),
+        needs: &[CURL],
     },
     Part {
         name: "power",
         about: "power losses, broken syncs, a full disk and damage under the store",
         work: Work::Tests(&["--package", "postrider", "--test", "power_loss"]),
         needs: &[STRACE],
-    },
-    Part {
-        name: "cli",
-        about: "the command line: output and exit codes of whole commands",
-        work: Work::Tests(&["--package", "postrider", "--test", "cli*"]),
-        needs: &[],
     },
     Part {
         name: "doc",
