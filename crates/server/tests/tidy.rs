@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use postrider::http::error::Code;
 use postrider_core::cause::Cause;
 
 /// Lines of a source file before its tests, at most.
@@ -333,6 +334,18 @@ fn every_cause_has_a_page_entry() {
         .iter()
         .filter(|cause| !page.contains(&format!("\n### {cause}\n")))
         .map(|cause| format!("docs/causes.md: no entry for {cause}"))
+        .collect();
+    report(&complaints);
+}
+
+#[test]
+fn every_error_has_a_page_entry() {
+    let page = read("docs/errors.md");
+    let complaints: Vec<String> = Code::ALL
+        .iter()
+        .map(|code| code.word())
+        .filter(|word| !page.contains(&format!("\n## {word}\n")))
+        .map(|word| format!("docs/errors.md: no entry for {word}"))
         .collect();
     report(&complaints);
 }

@@ -6,6 +6,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use postrider::http::access::{ROUTES, may};
+use postrider::http::error::Code;
+use postrider::registry::Role;
 use postrider_core::cause::Cause;
 
 /// Headings of the page of causes: the first number of each group of the table.
@@ -88,6 +91,52 @@ fn the_page_of_metrics_is_current() {
         writeln!(page, "| `{name}` | {kind} | {help} |").expect("a string takes all");
     }
     current("docs/metrics.md", &page);
+}
+
+#[test]
+fn the_page_of_errors_is_current() {
+    let mut page = String::from(
+        "# Errors of the API\n\n\
+         Every answer that is not what was asked for is a problem document (RFC 9457): `code` is\n\
+         one of these and never changes, `detail`, `field`, `value` and `rule` say what happened\n\
+         this time, `way_out` says what to do, and `type` is the address of the same page in the\n\
+         running engine.\n\n\
+         This page is made from the table in `crates/server/src/http/error.rs`.\n",
+    );
+    for &code in Code::ALL {
+        let (word, number) = (code.word(), code.http_status().as_u16());
+        let (title, meaning, way_out) = (code.title(), code.meaning(), code.way_out());
+        write!(
+            page,
+            "\n## {word}\n\n**{number}**, {title}. {meaning}  \n*What to do:* {way_out}\n"
+        )
+        .expect("a string takes all");
+    }
+    current("docs/errors.md", &page);
+}
+
+#[test]
+fn the_table_of_roles_is_current() {
+    let mut page = String::from(
+        "# Who may do what\n\n\
+         A key has one role, and either one tenant or the whole installation. A key of the whole\n\
+         installation says whose resources it means with the header `Postrider-Tenant`.\n\n\
+         This page is made from the tables in `crates/server/src/http/access.rs`.\n\n\
+         | route |",
+    );
+    for role in Role::ALL {
+        write!(page, " {} |", role.name()).expect("a string takes all");
+    }
+    page += "\n| --- |";
+    page += &" --- |".repeat(Role::ALL.len());
+    for (method, route, action) in ROUTES {
+        write!(page, "\n| `{method} {route}` |").expect("a string takes all");
+        for role in Role::ALL {
+            page += if may(role, *action) { " yes |" } else { " |" };
+        }
+    }
+    page += "\n\n`/healthz`, `/readyz`, `/openapi.json` and `/docs` need no key.\n";
+    current("docs/roles.md", &page);
 }
 
 /// The page at `path` reads `text`; or is made to, when the environment asks for it.

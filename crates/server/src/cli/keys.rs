@@ -53,8 +53,8 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
-    /// Make an operator's key on the data directory of an engine that is not running: the first one,
-    /// or one for an operator who has lost theirs
+    /// Make an operator's key on the data directory of an engine that is not running: the first
+    /// one, or one for an operator who has lost theirs
     First {
         /// The configuration; `postrider.toml` in the working directory where none is named
         #[arg(long, env = "POSTRIDER_CONFIG", value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! `why`: one delivery as a verdict, the evidence for it, and who has to act.
 //!
-//! Absent here: the words for causes, which come with the delivery, and guessing. What cannot be known is
-//! said to be unknown.
+//! Absent here: the words for causes, which come with the delivery, and guessing. What cannot be
+//! known is said to be unknown.
 
 use postrider_core::ledger::State;
 use serde_json::{Value, json};

@@ -37,7 +37,10 @@ fn fact(fact: &Fact) -> Value {
             Value::Object(object)
         }
         Fact::NotSent { attempt, cause, due_at } => json!({
-            "fact": "not_sent", "attempt": attempt, "cause": cause.code(), "due_at": moment(*due_at),
+            "fact": "not_sent",
+            "attempt": attempt,
+            "cause": cause.code(),
+            "due_at": moment(*due_at),
         }),
         Fact::Closed { state, cause } => {
             json!({ "fact": "closed", "state": state.name(), "cause": cause.code() })
