@@ -10,6 +10,7 @@ use crate::engine::{After, Effect, Engine, Place, Row};
 use crate::event::{LaneCounter, Seen};
 use crate::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, TenantId};
 use crate::ledger::{Delivery, Entry, Fact, Lane, State};
+use crate::observation::Observation;
 use crate::policy::Guarantee;
 use crate::schedule::Timer;
 use crate::time::Time;
@@ -302,7 +303,18 @@ impl Engine {
                 self.endpoints.insert(id, Endpoint::new(gate, now));
                 return;
             }
-            Some(endpoint) => endpoint.regate(gate, now),
+            Some(endpoint) => {
+                let before = endpoint.breaker.state();
+                endpoint.regate(gate, now);
+                let state = endpoint.breaker.state();
+                if state != before {
+                    let change = Observation::Breaker {
+                        endpoint: id,
+                        state,
+                    };
+                    effects.push(Effect::Observe(change));
+                }
+            }
         }
         if reopened {
             self.unpark_lanes(now, id);

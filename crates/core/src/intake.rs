@@ -326,6 +326,10 @@ impl Engine {
             if row.delivery.state == State::InFlight {
                 self.give_back(now, row.delivery.endpoint, row.slot);
             }
+            for ask in self.asked.remove(&id).unwrap_or_default() {
+                let reply = Reply::Absent;
+                effects.push(Effect::Reply { ask, reply });
+            }
             if let Some(place) = row.delivery.lane
                 && let Some(lane) = self.lanes.get_mut(&(row.delivery.endpoint, place.key))
             {

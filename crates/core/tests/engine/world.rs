@@ -99,6 +99,25 @@ impl Model {
         counter.flatten().unwrap_or_default()
     }
 
+    /// What of its lane an attempt does not respect.
+    fn order_of(&self, dispatch: &Dispatch) -> Option<&'static str> {
+        let place = dispatch.lane?;
+        let before = self.rows.values().filter(|row| {
+            let lane = row.lane.filter(|lane| lane.key == place.key);
+            row.endpoint == dispatch.endpoint
+                && lane.is_some_and(|lane| lane.sequence < place.sequence)
+        });
+        let accepted = before.clone().filter(|row| row.state == State::Accepted);
+        let accepted = accepted.filter_map(|row| row.lane.map(|lane| lane.sequence));
+        if before.clone().any(|row| !row.state.is_settled()) {
+            Some("was sent before its turn")
+        } else if accepted.max().unwrap_or(0) != dispatch.previous_accepted {
+            Some("names another one as handed over before it")
+        } else {
+            None
+        }
+    }
+
     /// The facts of a delivery, by name.
     pub fn story(&self, id: DeliveryId) -> Vec<&'static str> {
         let of_it = self.journal.iter().filter(|entry| entry.delivery == id);
@@ -224,6 +243,10 @@ impl executor::World for World {
             });
             let id = dispatch.delivery;
             self.promise(durable, || format!("{id} was sent before it was recorded"));
+            let order = self.model.order_of(&dispatch);
+            self.promise(order.is_none(), || {
+                format!("{id} {}", order.unwrap_or_default())
+            });
             let in_time = dispatch.opened_at < dispatch.expires_at;
             self.promise(in_time, || format!("{id} was sent after it lapsed"));
             self.sent.push(dispatch.clone());
