@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::breaker::BreakerState;
+use crate::dispatch::STALE_MAX;
 use crate::endpoint::Endpoint;
 use crate::engine::{After, Engine, Place, Row};
 use crate::id::{DeliveryId, EndpointId, OrderingKey};
@@ -32,7 +33,7 @@ impl Engine {
         }
         for (id, endpoint) in self.endpoints_in_order() {
             let rows = by_endpoint.get(&id).map_or(&[][..], Vec::as_slice);
-            audit_waiting(endpoint, rows)
+            audit_waiting(now, endpoint, rows)
                 .and_then(|()| audit_wake(now, endpoint, rows))
                 .map_err(|finding| format!("endpoint {id}: {finding}"))?;
         }
@@ -170,7 +171,7 @@ fn audit_wake(now: Time, endpoint: &Endpoint, rows: &[&Row]) -> Result<(), Strin
 }
 
 /// The endpoint knows who waits for it, and when each lapses.
-fn audit_waiting(endpoint: &Endpoint, rows: &[&Row]) -> Result<(), String> {
+fn audit_waiting(now: Time, endpoint: &Endpoint, rows: &[&Row]) -> Result<(), String> {
     let waiting: BTreeSet<_> = rows
         .iter()
         .filter(|row| matches!(row.place, Place::Line | Place::Lane))
@@ -188,8 +189,12 @@ fn audit_waiting(endpoint: &Endpoint, rows: &[&Row]) -> Result<(), String> {
     agree(in_line <= endpoint.due.len(), || {
         "somebody is not in the line".into()
     })?;
+    let line_max = 2 * waiting.len() + STALE_MAX;
+    agree(endpoint.due.len() <= line_max, || {
+        format!("a line of {} for {}", endpoint.due.len(), waiting.len())
+    })?;
     let lapses = waiting.first().map_or(Time::NEVER, |(at, _)| *at);
-    agree(endpoint.wake_at <= lapses, || {
+    agree(endpoint.wake_at <= lapses.max(now.plus(1)), || {
         format!("one lapses at {lapses}, woken at {}", endpoint.wake_at)
     })
 }

@@ -17,8 +17,9 @@ use crate::time::Time;
 
 /// Waiting deliveries that one call closes at an endpoint at the most; a moment later come the next.
 const CLOSED_PER_WAKE_MAX: usize = 1_024;
-/// Names in an endpoint's line of such as wait no more, beside as many as wait.
-const STALE_MAX: usize = 64;
+/// Deliveries that wait no more and are still named in an endpoint's line at the most, beside as
+/// many as do wait.
+pub(crate) const STALE_MAX: usize = 64;
 
 /// One attempt, recorded as opened and ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -446,3 +446,378 @@ fn conflict(row: Option<&Delivery>, entry: &Entry) -> Conflict {
         expected: entry.version,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::{Admitted, Delivery, Entry, Fact, Next, State, apply};
+    use crate::cause::Cause;
+    use crate::engine::Row;
+    use crate::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, Seq, TenantId};
+    use crate::outcome::{Outcome, OutcomeKind};
+    use crate::policy::Guarantee;
+    use crate::testing::in_flight;
+    use crate::time::Time;
+
+    const NOW: Time = Time(1_000);
+
+    fn entry(row: Option<&Delivery>, fact: Fact) -> Entry {
+        Entry {
+            seq: Seq(77),
+            delivery: DeliveryId(1),
+            version: row.map_or(0, |row| row.version),
+            at: NOW,
+            previous: Seq(1),
+            fact,
+        }
+    }
+
+    /// A row whose first attempt is open, or lies behind.
+    fn row(state: State) -> Delivery {
+        Delivery {
+            state,
+            settled_at: state.is_settled().then_some(Time(500)),
+            ..in_flight(Guarantee::AtLeastOnce, 1)
+        }
+    }
+
+    fn admitted() -> Fact {
+        Fact::Admitted(Box::new(Admitted {
+            correlation: CorrelationId(1),
+            event: EventId(1),
+            tenant: TenantId(1),
+            endpoint: EndpointId(1),
+            policy: PolicyId(1),
+            guarantee: Guarantee::AtLeastOnce,
+            due_at: NOW,
+            expires_at: NOW.plus(1_000),
+            lane: None,
+        }))
+    }
+
+    fn opened(attempt: u32) -> Fact {
+        let policy = PolicyId(9);
+        Fact::Opened { attempt, policy }
+    }
+
+    fn answered(attempt: u32, kind: OutcomeKind, next: Next) -> Fact {
+        Fact::Answered {
+            attempt,
+            outcome: Box::new(Outcome::bare(kind, Cause::ServiceDegraded)),
+            next,
+        }
+    }
+
+    fn not_sent(attempt: u32) -> Fact {
+        Fact::NotSent {
+            attempt,
+            cause: Cause::Deferred,
+            due_at: NOW.plus(5),
+        }
+    }
+
+    fn closed(state: State) -> Fact {
+        let cause = Cause::Expired;
+        Fact::Closed { state, cause }
+    }
+
+    fn settle(state: State) -> Next {
+        let cause = Cause::Accepted;
+        Next::Settle { state, cause }
+    }
+
+    const AGAIN: Next = Next::Again {
+        due_at: Time(9_000),
+    };
+
+    fn assert_conflict(before: &Delivery, entry: &Entry) {
+        let mut row = Some(before.clone());
+        let conflict = apply(&mut row, entry).expect_err("a conflict");
+        assert_eq!(row.as_ref(), Some(before), "{entry:?}");
+        assert_eq!(
+            (conflict.has, conflict.expected),
+            (before.version, entry.version)
+        );
+    }
+
+    #[test]
+    fn every_state_and_every_fact() {
+        use Cause::{Accepted as Taken, Confirmed as Shown, Deferred, Expired as Late, Sending};
+        use State::{
+            Accepted, Cancelled, Confirmed, Exhausted, Expired, InFlight, Rejected, Scheduled,
+            Suppressed, Uncertain,
+        };
+        let accepted = answered(1, OutcomeKind::Accept, settle(Accepted));
+        let facts = [
+            admitted(),
+            opened(2),
+            accepted,
+            not_sent(1),
+            closed(Expired),
+        ];
+        let none = [None; 5];
+        // For each state: admitted, opened, answered, not sent, closed; and then a receipt.
+        let kept = |state| (state, Sending);
+        let rows = [
+            (
+                Scheduled,
+                [
+                    None,
+                    Some((InFlight, Sending)),
+                    None,
+                    None,
+                    Some((Expired, Late)),
+                ],
+                kept(Scheduled),
+            ),
+            (
+                InFlight,
+                [
+                    None,
+                    None,
+                    Some((Accepted, Taken)),
+                    Some((Scheduled, Deferred)),
+                    None,
+                ],
+                kept(InFlight),
+            ),
+            (Accepted, none, (Confirmed, Shown)),
+            (Confirmed, none, kept(Confirmed)),
+            (Rejected, none, kept(Rejected)),
+            (Exhausted, none, kept(Exhausted)),
+            (Expired, none, kept(Expired)),
+            (Cancelled, none, kept(Cancelled)),
+            (Suppressed, none, kept(Suppressed)),
+            (Uncertain, none, kept(Uncertain)),
+        ];
+        assert_eq!(rows.map(|(state, ..)| state), State::ALL);
+        for (state, moves, receipt) in rows {
+            let before = row(state);
+            let receipt = (Fact::Confirmed { receipt: 1 }, Some(receipt));
+            let moves = facts.iter().cloned().zip(moves).chain([receipt]);
+            for (fact, expected) in moves {
+                let entry = entry(Some(&before), fact);
+                let Some(expected) = expected else {
+                    assert_conflict(&before, &entry);
+                    continue;
+                };
+                let mut after = Some(before.clone());
+                assert_eq!(apply(&mut after, &entry), Ok(()), "{state:?} {entry:?}");
+                let after = after.expect("a row");
+                assert_eq!((after.state, after.cause), expected, "{state:?} {entry:?}");
+                assert_eq!(
+                    (after.version, after.last_seq),
+                    (before.version + 1, Seq(77))
+                );
+                for version in [before.version - 1, before.version + 1] {
+                    let stale = Entry {
+                        version,
+                        ..entry.clone()
+                    };
+                    assert_conflict(&before, &stale);
+                }
+                let delivery = DeliveryId(2);
+                assert_conflict(&before, &Entry { delivery, ..entry });
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_move_writes_into_the_row() {
+        let moved = |before: &Delivery, fact| {
+            let mut row = Some(before.clone());
+            apply(&mut row, &entry(Some(before), fact)).expect("it fits");
+            row.expect("a row")
+        };
+        let open = moved(&row(State::Scheduled), opened(2));
+        assert_eq!((open.attempt, open.policy), (2, PolicyId(9)));
+        let mut outcome = Outcome::bare(OutcomeKind::Unknown, Cause::ResponseTimeout);
+        outcome.http_status = 504;
+        let unknown = Fact::Answered {
+            attempt: 2,
+            outcome: Box::new(outcome),
+            next: AGAIN,
+        };
+        let again = moved(&open, unknown);
+        assert_eq!(
+            (again.due_at, again.cause),
+            (Time(9_000), Cause::ResponseTimeout)
+        );
+        assert_eq!((again.last_http_status, again.settled_at), (504, None));
+        assert!(again.may_have_acted);
+        let third = moved(&again, opened(3));
+        let back = moved(&third, not_sent(3));
+        assert_eq!((back.attempt, back.due_at), (2, NOW.plus(5)));
+        let third = moved(&back, opened(3));
+        let taken = moved(
+            &third,
+            answered(3, OutcomeKind::Accept, settle(State::Accepted)),
+        );
+        assert_eq!((taken.settled_at, taken.may_have_acted), (Some(NOW), true));
+        let shown = moved(&taken, Fact::Confirmed { receipt: 1 });
+        assert_eq!(shown.settled_at, Some(NOW));
+    }
+
+    #[test]
+    fn other_attempts_conflict() {
+        for attempt in [0, 1, 3] {
+            let before = row(State::Scheduled);
+            assert_conflict(&before, &entry(Some(&before), opened(attempt)));
+        }
+        for attempt in [0, 2] {
+            let before = row(State::InFlight);
+            let accept = answered(attempt, OutcomeKind::Accept, settle(State::Accepted));
+            assert_conflict(&before, &entry(Some(&before), accept));
+            assert_conflict(&before, &entry(Some(&before), not_sent(attempt)));
+        }
+        for state in [State::Scheduled, State::Expired, State::Suppressed] {
+            let before = Delivery {
+                attempt: 0,
+                ..row(state)
+            };
+            let receipt = Fact::Confirmed { receipt: 1 };
+            assert_conflict(&before, &entry(Some(&before), receipt));
+        }
+    }
+
+    #[test]
+    fn nothing_is_opened_at_or_after_its_end() {
+        for (expires_at, opens) in [(NOW.plus(1), true), (NOW, false), (NOW.plus(-1), false)] {
+            let before = Delivery {
+                expires_at,
+                ..row(State::Scheduled)
+            };
+            let entry = entry(Some(&before), opened(2));
+            let mut after = Some(before.clone());
+            assert_eq!(apply(&mut after, &entry).is_ok(), opens, "{expires_at}");
+        }
+    }
+
+    #[test]
+    fn only_an_admission_begins_a_row() {
+        let accept = answered(1, OutcomeKind::Accept, settle(State::Accepted));
+        let receipt = Fact::Confirmed { receipt: 1 };
+        for fact in [
+            opened(1),
+            accept,
+            not_sent(1),
+            closed(State::Expired),
+            receipt,
+        ] {
+            let mut row = None;
+            let conflict = apply(&mut row, &entry(None, fact)).expect_err("a conflict");
+            assert_eq!((row, conflict.state), (None, None));
+        }
+        let mut row = None;
+        let late = Entry {
+            version: 1,
+            ..entry(None, admitted())
+        };
+        assert!(apply(&mut row, &late).is_err());
+        assert_eq!(apply(&mut row, &entry(None, admitted())), Ok(()));
+        let born = row.expect("a row");
+        assert_eq!(
+            (born.state, born.cause, born.version),
+            (State::Scheduled, Cause::Waiting, 1)
+        );
+        assert_eq!(
+            (born.attempt, born.admitted_at, born.settled_at),
+            (0, NOW, None)
+        );
+    }
+
+    #[test]
+    fn every_outcome_and_where_it_may_lead() {
+        use State::{Accepted, Exhausted, Expired, Rejected, Uncertain};
+        let refused: &[State] = &[Rejected, Exhausted, Expired];
+        let rows: [(OutcomeKind, bool, &[State]); 6] = [
+            (OutcomeKind::Accept, false, &[Accepted]),
+            (OutcomeKind::Retry, true, refused),
+            (OutcomeKind::Throttle, true, refused),
+            (OutcomeKind::Reject, false, &[Rejected]),
+            (OutcomeKind::Gone, false, &[Rejected]),
+            (OutcomeKind::Unknown, true, &[Exhausted, Expired, Uncertain]),
+        ];
+        assert_eq!(rows.map(|(kind, ..)| kind), OutcomeKind::ALL);
+        for (kind, again, states) in rows {
+            let settled = State::ALL.map(|state| (settle(state), states.contains(&state)));
+            for (next, permitted) in settled.into_iter().chain([(AGAIN, again)]) {
+                let before = row(State::InFlight);
+                let entry = entry(Some(&before), answered(1, kind, next));
+                let mut after = Some(before.clone());
+                let fits = apply(&mut after, &entry).is_ok();
+                assert_eq!(fits, permitted, "{kind:?} {next:?}");
+                assert!(permitted || after == Some(before));
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_close_without_an_attempt() {
+        for state in State::ALL {
+            let before = row(State::Scheduled);
+            let mut after = Some(before.clone());
+            let fits = apply(&mut after, &entry(Some(&before), closed(state))).is_ok();
+            let may = matches!(state, State::Expired | State::Cancelled | State::Suppressed);
+            assert_eq!(fits, may, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_in_memory_stays_small() {
+        assert!(size_of::<Row>() <= 192, "{} bytes", size_of::<Row>());
+    }
+
+    fn fact() -> impl Strategy<Value = Fact> {
+        let next = prop_oneof![Just(AGAIN), select(&State::ALL).prop_map(settle)];
+        prop_oneof![
+            1 => Just(admitted()),
+            6 => (0..4_u32).prop_map(opened),
+            6 => (0..4_u32, select(&OutcomeKind::ALL), next).prop_map(|(attempt, kind, next)| {
+                answered(attempt, kind, next)
+            }),
+            3 => (0..4_u32).prop_map(not_sent),
+            1 => select(&State::ALL).prop_map(closed),
+            1 => Just(Fact::Confirmed { receipt: 1 }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn random_facts_break_nothing(facts in vec((fact(), 0..8_u8), 1..60)) {
+            let mut row = None;
+            apply(&mut row, &entry(None, admitted())).expect("a row begins");
+            for (fact, stale) in facts {
+                let before = row.clone().expect("a row stays");
+                let mut entry = entry(Some(&before), fact);
+                entry.version += u32::from(stale == 0);
+                let fits = apply(&mut row, &entry);
+                let after = row.clone().expect("a row stays");
+                if fits.is_err() {
+                    prop_assert_eq!(after, before);
+                    continue;
+                }
+                prop_assert_eq!(after.version, before.version + 1);
+                prop_assert!(after.attempt <= before.attempt + 1);
+                prop_assert_eq!(after.state.is_settled(), after.settled_at.is_some());
+                if before.state.is_settled() {
+                    let evidence = Delivery {
+                        version: after.version,
+                        last_seq: after.last_seq,
+                        ..before.clone()
+                    };
+                    let shown = Delivery {
+                        state: State::Confirmed,
+                        cause: Cause::Confirmed,
+                        ..evidence.clone()
+                    };
+                    let confirms = before.state == State::Accepted;
+                    prop_assert_eq!(after, if confirms { shown } else { evidence });
+                }
+            }
+        }
+    }
+}
