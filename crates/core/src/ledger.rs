@@ -543,6 +543,38 @@ mod tests {
         );
     }
 
+    /// It moves as expected, and only at this version and for this delivery.
+    fn assert_move(before: &Delivery, entry: &Entry, expected: (State, Cause)) {
+        let mut after = Some(before.clone());
+        assert_eq!(apply(&mut after, entry), Ok(()), "{before:?} {entry:?}");
+        let after = after.expect("a row");
+        assert_eq!((after.state, after.cause), expected, "{before:?} {entry:?}");
+        assert_eq!(
+            (after.version, after.last_seq),
+            (before.version + 1, Seq(77))
+        );
+        for version in [before.version - 1, before.version + 1] {
+            let fact = entry.fact.clone();
+            assert_conflict(
+                before,
+                &Entry {
+                    version,
+                    fact,
+                    ..*entry
+                },
+            );
+        }
+        let (delivery, fact) = (DeliveryId(2), entry.fact.clone());
+        assert_conflict(
+            before,
+            &Entry {
+                delivery,
+                fact,
+                ..*entry
+            },
+        );
+    }
+
     #[test]
     fn every_state_and_every_fact() {
         use Cause::{Accepted as Taken, Confirmed as Shown, Deferred, Expired as Late, Sending};
@@ -600,27 +632,10 @@ mod tests {
             let moves = facts.iter().cloned().zip(moves).chain([receipt]);
             for (fact, expected) in moves {
                 let entry = entry(Some(&before), fact);
-                let Some(expected) = expected else {
-                    assert_conflict(&before, &entry);
-                    continue;
-                };
-                let mut after = Some(before.clone());
-                assert_eq!(apply(&mut after, &entry), Ok(()), "{state:?} {entry:?}");
-                let after = after.expect("a row");
-                assert_eq!((after.state, after.cause), expected, "{state:?} {entry:?}");
-                assert_eq!(
-                    (after.version, after.last_seq),
-                    (before.version + 1, Seq(77))
-                );
-                for version in [before.version - 1, before.version + 1] {
-                    let stale = Entry {
-                        version,
-                        ..entry.clone()
-                    };
-                    assert_conflict(&before, &stale);
+                match expected {
+                    Some(expected) => assert_move(&before, &entry, expected),
+                    None => assert_conflict(&before, &entry),
                 }
-                let delivery = DeliveryId(2);
-                assert_conflict(&before, &Entry { delivery, ..entry });
             }
         }
     }

@@ -386,9 +386,14 @@ impl Bench {
 
     /// Answers everything that is under way now in the same way, and commits.
     pub fn end_all(&mut self, kind: OutcomeKind) {
-        for id in self.away() {
-            self.answer(id, outcome(kind));
-        }
+        let away = std::mem::take(&mut self.world().away);
+        let answers = away.into_iter().map(|it| Input::Answered {
+            delivery: it.delivery,
+            attempt: it.attempt,
+            outcome: Box::new(outcome(kind)),
+            entropy: mix(it.delivery.0),
+        });
+        self.turn(answers);
         self.commit();
     }
 

@@ -528,7 +528,7 @@ fn random_lives_reach_every_corner() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1_500,
+        cases: 600,
         max_shrink_iters: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()
