@@ -21,9 +21,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::{Dice, Disk};
 use load::{EXIT_FATAL, EXIT_UNOPENED, Plan, store};
-use postrider::store::Ledger;
 use postrider::store::embedded::Synchronous;
-use postrider_core::id::Epoch;
+use postrider::store::{Ledger, Reader};
+use postrider_core::id::{Epoch, EventId};
+use postrider_core::time::DAY_MS;
 use script::{Planned, World};
 use trace::Op;
 
@@ -189,6 +190,38 @@ fn the_load_is_recorded() {
     let batches = plan.batches(Epoch(1));
     assert_eq!(acked, batches.iter().map(Vec::len).sum::<usize>());
     check(dir.path(), &batches, acked).unwrap();
+}
+
+/// Payloads go when everything of their event is settled and their time has come, and no sooner.
+#[test]
+fn payloads_go_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    let (mut ledger, reader) = store(dir.path(), Synchronous::Full).unwrap();
+    plan.carry_out(&mut ledger, |_| ()).unwrap();
+    let mut world = World::default();
+    let batches = plan.batches(Epoch(1));
+    batches
+        .iter()
+        .flatten()
+        .for_each(|planned| world.take(planned));
+    let kept = |days| {
+        let mut now = world.now;
+        // The ledger's own age counts too, and grows by steps of a week at the most.
+        for _ in 0..days {
+            now = now.plus(DAY_MS);
+            while ledger.tend(now).unwrap() {}
+        }
+        let there = |id: &EventId| reader.payload(*id).unwrap().is_some();
+        world.events().filter(there).collect::<BTreeSet<EventId>>()
+    };
+    let [after_days, after_weeks] = [5, 15].map(kept);
+    assert_eq!(
+        after_days,
+        world.payloads_needed(|row| row.is_dead_letter())
+    );
+    assert_eq!(after_weeks, world.payloads_needed(|_| false));
+    assert!(after_weeks.len() < after_days.len() && !after_weeks.is_empty());
 }
 
 #[test]

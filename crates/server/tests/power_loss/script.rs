@@ -4,7 +4,7 @@
 //! Absent here: the engine. The records are made here by the rules of the state table, so that the
 //! store is tried with more than what one engine happens to ask of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use postrider::store::{Query, ReadError, Reader};
@@ -340,6 +340,21 @@ impl World {
             .values()
             .filter(|row| !row.state.is_settled())
             .cloned()
+            .collect()
+    }
+
+    /// All events.
+    pub fn events(&self) -> impl Iterator<Item = EventId> {
+        self.events.keys().copied()
+    }
+
+    /// The events with a delivery that is not settled, or that is `also` one to keep a payload for.
+    pub fn payloads_needed(&self, also: impl Fn(&Delivery) -> bool) -> BTreeSet<EventId> {
+        let needs = |row: &&Delivery| !row.state.is_settled() || also(row);
+        self.rows
+            .values()
+            .filter(needs)
+            .map(|row| row.event)
             .collect()
     }
 

@@ -50,6 +50,8 @@ use postrider_core::time::Time;
 
 /// Number of this encoding.
 const FORMAT: u8 = 1;
+/// Kind of the item that says that a key was freed.
+const RELEASED: u64 = 7;
 /// Bytes of a provider's id at most; a longer one is cut at a character.
 pub const PROVIDER_ID_BYTES_MAX: usize = 255;
 
@@ -133,7 +135,7 @@ impl Encoder {
     pub fn released(&mut self, event: EventId) {
         debug_assert!(self.base.is_some(), "a note stands behind an entry");
         self.item.clear();
-        number(&mut self.item, 1, 7);
+        number(&mut self.item, 1, RELEASED);
         number(&mut self.item, 11, event.0);
         varint(&mut self.bytes, self.item.len() as u64);
         self.bytes.extend_from_slice(&self.item);
@@ -289,16 +291,44 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// [`Garbled`].
-    pub fn find(self, seq: Seq) -> Result<Option<Entry>, Garbled> {
-        for item in self {
-            match item? {
-                Item::Entry(entry) if entry.seq == seq => return Ok(Some(entry)),
-                Item::Entry(entry) if entry.seq > seq => return Ok(None),
-                _ => {}
+    pub fn find(mut self, seq: Seq) -> Result<Option<Entry>, Garbled> {
+        while self.at < self.bytes.len() {
+            let mut cursor = Cursor {
+                bytes: self.bytes,
+                at: self.at,
+            };
+            let (start, body) = cursor.framed()?;
+            let place = place(self.base.0, body).map_err(|e| Garbled { at: start + e.at })?;
+            match place {
+                Some(found) if found == seq => break,
+                Some(found) if found > seq => return Ok(None),
+                _ => self.at = cursor.at,
             }
         }
-        Ok(None)
+        match self.next().transpose()? {
+            Some(Item::Entry(entry)) => Ok(Some(entry)),
+            _ => Ok(None),
+        }
     }
+}
+
+/// The place of an item, if it has one, from its first two fields.
+fn place(base: Seq, body: &[u8]) -> Result<Option<Seq>, Garbled> {
+    let mut cursor = Cursor { bytes: body, at: 0 };
+    if cursor.byte()? != 1 << 1 {
+        return Err(Garbled { at: 0 });
+    }
+    if cursor.varint()? == RELEASED {
+        return Ok(None);
+    }
+    let distance = match body.get(cursor.at) {
+        Some(&tag) if tag == 2 << 1 => {
+            cursor.at += 1;
+            cursor.varint()?
+        }
+        _ => 0,
+    };
+    Ok(Some(Seq(base.0.wrapping_add(distance))))
 }
 
 impl Iterator for Decoder<'_> {
@@ -392,7 +422,7 @@ impl<'a> Fields<'a> {
 
 fn item((base_seq, base_at): (Seq, Time), body: &[u8]) -> Result<Item, Garbled> {
     let fields = Fields::read(body)?;
-    if fields.numbers[1] == 7 {
+    if fields.numbers[1] == RELEASED {
         return Ok(Item::Released(EventId(fields.numbers[11])));
     }
     let at = fields.after(5, base_at);

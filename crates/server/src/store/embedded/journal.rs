@@ -15,7 +15,7 @@ use super::files::LedgerFile;
 use super::row::unsigned;
 
 /// Segments at the end of a journal that are checked whenever the file is opened.
-const CHECKED_AT_OPEN: u32 = 64;
+const CHECKED_AT_OPEN: u32 = 1_024;
 /// Entries of one delivery at most that its history follows: more is a chain that runs in a circle.
 const HISTORY_ENTRIES_MAX: usize = 10_000;
 

@@ -12,14 +12,15 @@
 use std::sync::Arc;
 
 use postrider_core::id::EventId;
+use postrider_core::ledger::Delivery;
 use postrider_core::time::{HOUR_MS, SECOND_MS, Time};
 use rusqlite::Connection;
 
-use super::EmbeddedLedger;
 use super::files::{LedgerFile, file_name};
-use super::row::{self, EventRow};
+use super::row::{self, DeliveryRow};
 use super::schema::{remove_if_there, sync_directory};
 use super::tend::Trouble;
+use super::{EmbeddedLedger, Retention};
 use crate::store::embedded::day::find_event;
 
 /// Payloads that one slice looks at.
@@ -69,92 +70,75 @@ impl EmbeddedLedger {
             self.housekeeping.sweep.after = EventId(0);
         }
         let newest = at + 1 == files.len();
-        if !self.sweep_file(file, now)? && (newest || !self.give_back(file.number)?) {
-            self.housekeeping.sweep.file = file.number + 1;
-            self.housekeeping.sweep.after = EventId(0);
+        let swept = self.sweep_file(file, now)?;
+        if swept == Swept::More || (!newest && self.give_back(file.number)?) {
+            return Ok(true);
         }
+        self.housekeeping.sweep = match swept {
+            // Whatever comes behind is younger still.
+            Swept::Young => Sweep {
+                next_at: now.plus(round_ms(self)),
+                ..Sweep::default()
+            },
+            _ => Sweep {
+                file: file.number + 1,
+                after: EventId(0),
+                next_at: self.housekeeping.sweep.next_at,
+            },
+        };
         Ok(true)
     }
 
-    /// Deletes a slice of a file's payloads. Returns whether there are more.
-    fn sweep_file(&mut self, file: &Arc<LedgerFile>, now: Time) -> Result<bool, Trouble> {
+    /// Deletes a slice of a file's payloads.
+    fn sweep_file(&mut self, file: &Arc<LedgerFile>, now: Time) -> Result<Swept, Trouble> {
         self.open_day(file.number)
             .map_err(|fatal| Trouble::Other(fatal.reason))?;
         let Some(day) = self.days.get(&file.number) else {
-            return Ok(false);
+            return Ok(Swept::All);
         };
         let connection = &day.connection;
         let after = self.housekeeping.sweep.after;
-        let events: Vec<EventId> = connection
+        let kept: Vec<EventId> = connection
             .prepare_cached("SELECT event FROM payload WHERE event > ?1 ORDER BY event LIMIT ?2")?
             .query_map((after.0.cast_signed(), SLICE_EVENTS), |row| {
                 row::unsigned(row, 0).map(EventId)
             })?
             .collect::<Result<_, _>>()?;
-        let dead_due = self.checkpoint.lived_ms - file.opened_lived
-            >= self.options.retention.dead_payload_keep_ms;
-        let mut rows = 0;
-        let mut due = Vec::new();
-        let mut more = events.len() == SLICE_EVENTS as usize;
-        let mut reached = after;
-        for event in events {
-            if rows > SLICE_ROWS {
-                more = true;
+        let retention = &self.options.retention;
+        let lived = self.checkpoint.lived_ms - file.opened_lived;
+        let mut walk = Walk {
+            connection,
+            retention,
+            now,
+            dead_due: lived >= retention.dead_payload_keep_ms,
+            rows_left: SLICE_ROWS,
+            reached: after,
+            due: Vec::new(),
+        };
+        let mut swept = match kept.len() == SLICE_EVENTS as usize {
+            true => Swept::More,
+            false => Swept::All,
+        };
+        for events in kept.chunk_by(|a, b| b.0 == a.0 + 1) {
+            if let Some(stop) = walk.take(events)? {
+                swept = stop;
                 break;
             }
-            let Some(row) = find_event(connection, event)? else {
-                return Err(Trouble::Other(format!("event {event} is not there")));
-            };
-            rows += u64::from(row.event.deliveries);
-            reached = event;
-            if self.payload_is_due(connection, &row, now, dead_due)? {
-                due.push(event);
-            }
         }
+        let Walk { due, reached, .. } = walk;
         if !due.is_empty() {
             let transaction = connection.unchecked_transaction()?;
-            let mut delete = transaction.prepare_cached("DELETE FROM payload WHERE event = ?1")?;
-            for event in due {
-                delete.execute([event.0.cast_signed()])?;
+            let mut delete =
+                transaction.prepare_cached("DELETE FROM payload WHERE event BETWEEN ?1 AND ?2")?;
+            for run in due.chunk_by(|a, b| b.0 == a.0 + 1) {
+                let (first, last) = (run[0], run[run.len() - 1]);
+                delete.execute((first.0.cast_signed(), last.0.cast_signed()))?;
             }
             drop(delete);
             transaction.commit()?;
         }
         self.housekeeping.sweep.after = reached;
-        Ok(more)
-    }
-
-    fn payload_is_due(
-        &self,
-        connection: &Connection,
-        row: &EventRow,
-        now: Time,
-        dead_due: bool,
-    ) -> Result<bool, Trouble> {
-        let retention = &self.options.retention;
-        let event = &row.event;
-        if event.admitted_at.plus(retention.payload_keep_ms) > now {
-            return Ok(false);
-        }
-        let end = event.first_delivery.0 + u64::from(event.deliveries);
-        let mut statement = connection.prepare_cached(RANGE)?;
-        let range = (event.first_delivery.0.cast_signed(), end.cast_signed());
-        let mut rows = statement.query(range)?;
-        while let Some(row) = rows.next()? {
-            let delivery = row::read_delivery(row)?.delivery;
-            let dead = delivery.is_dead_letter();
-            let keep_ms = match dead {
-                true => retention.dead_payload_keep_ms,
-                false => retention.payload_keep_ms,
-            };
-            let kept = delivery
-                .settled_at
-                .is_none_or(|settled| settled.plus(keep_ms) > now);
-            if kept || (dead && !dead_due) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(swept)
     }
 
     /// Gives a slice of free pages back. Returns whether there are more.
@@ -202,8 +186,84 @@ impl EmbeddedLedger {
     }
 }
 
-/// Deliveries with ids from one up to before another.
-const RANGE: &str = "SELECT * FROM delivery WHERE id >= ?1 AND id < ?2 ORDER BY id";
+/// How far a slice of the sweep came in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Swept {
+    /// There are more payloads in it.
+    More,
+    /// It came to one whose time has not come; nor has that of any behind it.
+    Young,
+    /// It came to the end.
+    All,
+}
+
+/// A walk over the rows of deliveries, to find the events whose payload is due.
+struct Walk<'a> {
+    connection: &'a Connection,
+    retention: &'a Retention,
+    now: Time,
+    /// Dead letters' payloads may go, if they are old enough themselves.
+    dead_due: bool,
+    rows_left: u64,
+    /// The last event that was looked at.
+    reached: EventId,
+    due: Vec<EventId>,
+}
+
+impl Walk<'_> {
+    /// Looks at events with consecutive ids, all in one pass. Returns why to stop, if it has to.
+    fn take(&mut self, events: &[EventId]) -> Result<Option<Swept>, Trouble> {
+        let lost = |event| Trouble::Other(format!("event {event} or its deliveries are not there"));
+        let first = find_event(self.connection, events[0])?.ok_or(lost(events[0]))?;
+        let mut statement = self.connection.prepare_cached(FROM)?;
+        let mut rows = statement.query([first.event.first_delivery.0.cast_signed()])?;
+        let mut next = rows.next()?.map(row::read_delivery).transpose()?;
+        for &event in events {
+            if self.rows_left == 0 {
+                return Ok(Some(Swept::More));
+            }
+            let (mut due, mut seen) = (true, false);
+            while let Some(DeliveryRow { delivery, .. }) =
+                next.take_if(|row| row.delivery.event <= event)
+            {
+                if delivery.event < event {
+                    return Err(lost(event));
+                }
+                if delivery.admitted_at.plus(self.retention.payload_keep_ms) > self.now {
+                    return Ok(Some(Swept::Young));
+                }
+                seen = true;
+                due &= self.is_due(&delivery);
+                self.rows_left = self.rows_left.saturating_sub(1);
+                next = rows.next()?.map(row::read_delivery).transpose()?;
+            }
+            if !seen {
+                return Err(lost(event));
+            }
+            self.reached = event;
+            if due {
+                self.due.push(event);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a delivery needs its event's payload no more.
+    fn is_due(&self, delivery: &Delivery) -> bool {
+        let dead = delivery.is_dead_letter();
+        let keep_ms = match dead {
+            true => self.retention.dead_payload_keep_ms,
+            false => self.retention.payload_keep_ms,
+        };
+        let kept = delivery
+            .settled_at
+            .is_none_or(|settled| settled.plus(keep_ms) > self.now);
+        !kept && (!dead || self.dead_due)
+    }
+}
+
+/// Deliveries from one on.
+const FROM: &str = "SELECT * FROM delivery WHERE id >= ?1 ORDER BY id";
 
 /// Deletes a ledger file and what SQLite keeps beside it.
 ///
