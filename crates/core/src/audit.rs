@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::breaker::BreakerState;
 use crate::dispatch::STALE_MAX;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{CLOSE_AGAIN_MS, Endpoint};
 use crate::engine::{After, Engine, Place, Row};
 use crate::id::{DeliveryId, EndpointId, OrderingKey};
 use crate::ledger::State;
@@ -37,6 +37,12 @@ impl Engine {
                 .and_then(|()| audit_wake(now, endpoint, rows))
                 .map_err(|finding| format!("endpoint {id}: {finding}"))?;
         }
+        let waits = |row: &&&Row| matches!(row.place, Place::Line | Place::Lane);
+        let due = rows.iter().filter(waits);
+        let due = due.map(|row| (row.delivery.due_at, row.delivery.id));
+        agree(due.collect::<BTreeSet<_>>() == self.due_since, || {
+            "others are due than those that wait".into()
+        })?;
         self.audit_lanes(&rows)
     }
 
@@ -96,8 +102,13 @@ impl Engine {
         agree(booked == (used, troubled), || {
             format!("slots booked {booked:?}, used {:?}", (used, troubled))
         })?;
-        let in_circle = self.endpoints_in_order();
-        let in_circle = in_circle.values().filter(|it| it.in_circle).count();
+        let endpoints = self.endpoints_in_order();
+        let woken = endpoints.values().filter(|it| it.wake_at < Time::NEVER);
+        let timers = (woken.count(), self.timers.endpoints());
+        agree(timers.0 == timers.1, || {
+            format!("{} endpoints have {} timers", timers.0, timers.1)
+        })?;
+        let in_circle = endpoints.values().filter(|it| it.in_circle).count();
         let circle = self.turns.len() + self.troubled_line.len();
         agree(in_circle == circle, || {
             format!("{in_circle} endpoints in a circle of {circle}")
@@ -194,9 +205,10 @@ fn audit_waiting(now: Time, endpoint: &Endpoint, rows: &[&Row]) -> Result<(), St
         format!("a line of {} for {}", endpoint.due.len(), waiting.len())
     })?;
     let lapses = waiting.first().map_or(Time::NEVER, |(at, _)| *at);
-    agree(endpoint.wake_at <= lapses.max(now.plus(1)), || {
-        format!("one lapses at {lapses}, woken at {}", endpoint.wake_at)
-    })
+    agree(
+        endpoint.wake_at <= lapses.max(now.plus(CLOSE_AGAIN_MS)),
+        || format!("one lapses at {lapses}, woken at {}", endpoint.wake_at),
+    )
 }
 
 fn deliveries_of(after: &After) -> Vec<DeliveryId> {

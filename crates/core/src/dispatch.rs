@@ -256,7 +256,8 @@ impl Engine {
         endpoint.wake_at = Time::NEVER;
         let shut = endpoint.shut(now).map(|shut| shut.lapses_as);
         let closed = matches!(endpoint.gate.reach, Reach::Closed(_));
-        for _ in 0..CLOSED_PER_WAKE_MAX {
+        let room = self.config.records_max.saturating_sub(self.pending.len());
+        for _ in 0..CLOSED_PER_WAKE_MAX.min(room) {
             let Some(delivery) = self.endpoints.get(&id).and_then(|it| it.overdue(now)) else {
                 break;
             };

@@ -14,6 +14,9 @@ use crate::policy::{BreakerPolicy, RatePolicy};
 use crate::schedule::Due;
 use crate::time::Time;
 
+/// Wait before more of those are closed that must not wait any longer, where they are many.
+pub(crate) const CLOSE_AGAIN_MS: i64 = 10;
+
 /// Whether an endpoint is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -216,7 +219,7 @@ impl Endpoint {
     /// The next moment at which time alone changes something for those who wait.
     pub fn changes_at(&mut self, now: Time) -> Time {
         if self.overdue(now).is_some() {
-            return now.plus(1);
+            return now.plus(CLOSE_AGAIN_MS);
         }
         let opens = match self.shut(now) {
             Some(Shut { until, .. }) if !self.due.is_empty() => until,

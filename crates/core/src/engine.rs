@@ -38,7 +38,8 @@ pub struct Config {
     /// Share of the slots, in percent, that endpoints in trouble may hold together.
     pub troubled_percent_max: u32,
     /// Unsettled deliveries held in memory at the most. Beyond half of it, those that are due later
-    /// than `park_after_ms` stay on disk until they are due; beyond all of it, intake refuses.
+    /// than `park_after_ms` stay on disk until they are due and there is room; beyond all of it,
+    /// intake refuses.
     pub window_max: usize,
     /// See `window_max`.
     pub park_after_ms: i64,
@@ -319,6 +320,10 @@ pub struct Engine {
     pub(crate) due_since: BTreeSet<(Time, DeliveryId)>,
     /// Unsettled deliveries that are on disk only.
     pub(crate) parked: usize,
+    /// Those of them that are due and wait for room.
+    pub(crate) to_load: VecDeque<DeliveryId>,
+    /// Rows that the store was asked for.
+    pub(crate) loading: usize,
     pub(crate) draining: bool,
 }
 
@@ -350,6 +355,8 @@ impl Engine {
             troubled_used: 0,
             due_since: BTreeSet::new(),
             parked: 0,
+            to_load: VecDeque::new(),
+            loading: 0,
             draining: false,
         }
     }
@@ -386,6 +393,7 @@ impl Engine {
             Input::Drain => self.draining = true,
         }
         self.fire(now, effects);
+        self.load_due(effects);
         self.take_turns(now, effects);
     }
 
@@ -492,7 +500,6 @@ impl Engine {
     }
 
     fn fire(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        let mut absent = Vec::new();
         while let Some(timer) = self.timers.fire(now) {
             match timer {
                 Timer::Delivery(id) => {
@@ -500,19 +507,11 @@ impl Engine {
                         self.ready(now, id, effects);
                     }
                 }
-                Timer::Parked(id) => {
-                    if !self.rows.contains_key(&id) && !self.asked.contains_key(&id) {
-                        self.asked.insert(id, Vec::new());
-                        absent.push(id);
-                    }
-                }
+                Timer::Parked(id) => self.to_load.push_back(id),
                 Timer::Endpoint(id) => self.wake_endpoint(now, id, effects),
                 Timer::Lane(id) => self.move_up(now, id, effects),
                 Timer::Store => self.hand_in_again(effects),
             }
-        }
-        if !absent.is_empty() {
-            effects.push(Effect::Load(absent));
         }
     }
 }

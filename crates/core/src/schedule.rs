@@ -142,6 +142,12 @@ impl Timers {
         self.heap.len() + self.endpoints.len()
     }
 
+    /// How many endpoints have one.
+    #[must_use]
+    pub fn endpoints(&self) -> usize {
+        self.endpoints.len()
+    }
+
     /// None is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -16,6 +16,8 @@ use crate::policy::HeadOfLine;
 use crate::schedule::Timer;
 use crate::time::{SECOND_MS, Time};
 
+/// Rows that the store is asked for at a time at the most.
+const LOADING_MAX: usize = 1_024;
 /// Wait before a row is read again that the store knew better.
 const READ_AGAIN_MS: i64 = SECOND_MS;
 
@@ -86,21 +88,52 @@ impl Engine {
             if self.rows.contains_key(&delivery.id) {
                 continue;
             }
+            let asked = self.asked.contains_key(&delivery.id);
+            self.loading -= usize::from(asked);
             if delivery.state.is_settled() {
                 let asks = self.asked.remove(&delivery.id).unwrap_or_default();
                 too_late(delivery.state, asks, effects);
                 continue;
             }
-            if self.asked.contains_key(&delivery.id) {
+            if asked {
                 self.parked = self.parked.saturating_sub(1);
+            } else if self.rows.len() >= self.config.window_max && can_wait_on_disk(&delivery) {
+                let at = delivery.due_at.min(delivery.expires_at);
+                self.parked += 1;
+                self.timers.set(at, Timer::Parked(delivery.id));
+                continue;
             }
             self.take_up(now, delivery, counter, effects);
         }
         for id in absent {
-            for ask in self.asked.remove(id).unwrap_or_default() {
+            if self.rows.contains_key(id) {
+                continue;
+            }
+            let asks = self.asked.remove(id);
+            self.loading -= usize::from(asks.is_some());
+            for ask in asks.unwrap_or_default() {
                 let reply = Reply::Absent;
                 effects.push(Effect::Reply { ask, reply });
             }
+        }
+    }
+
+    /// Asks for rows that are due, as far as there is room for them.
+    pub(crate) fn load_due(&mut self, effects: &mut Vec<Effect>) {
+        let room = self.config.window_max.saturating_sub(self.rows.len());
+        let room = room.min(LOADING_MAX).saturating_sub(self.loading);
+        let mut due = Vec::new();
+        while due.len() < room
+            && let Some(id) = self.to_load.pop_front()
+        {
+            if !self.rows.contains_key(&id) && !self.asked.contains_key(&id) {
+                self.asked.insert(id, Vec::new());
+                due.push(id);
+            }
+        }
+        if !due.is_empty() {
+            self.loading += due.len();
+            effects.push(Effect::Load(due));
         }
     }
 
@@ -149,6 +182,7 @@ impl Engine {
                 Some(asks) => asks.push(ask),
                 None => {
                     self.asked.insert(id, vec![ask]);
+                    self.loading += 1;
                     effects.push(Effect::Load(vec![id]));
                 }
             },
@@ -251,6 +285,11 @@ impl Engine {
             self.refuse(why, ask, effects);
         }
     }
+}
+
+/// An order is kept in memory, and what crashed has to be settled.
+fn can_wait_on_disk(delivery: &Delivery) -> bool {
+    delivery.lane.is_none() && delivery.state == State::Scheduled
 }
 
 fn too_late(state: State, asks: Vec<Ask>, effects: &mut Vec<Effect>) {

@@ -299,7 +299,7 @@ fn whoever_waits_for_a_closed_endpoint_is_suppressed_in_bounded_steps() {
     };
     bench.tell(closed);
     assert_eq!(bench.world().records.len(), 1_024);
-    bench.pass(2);
+    bench.pass(20);
     assert_eq!(bench.is(3_001), (State::Suppressed, Cause::EndpointDeleted));
     assert_eq!(bench.away(), [1]);
     bench.end(1, OutcomeKind::Accept);

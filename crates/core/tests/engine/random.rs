@@ -205,6 +205,8 @@ struct Life {
     written: BTreeMap<DeliveryId, usize>,
     /// How much of what was sent has been looked at.
     seen: usize,
+    /// Endpoints that nothing may be sent to.
+    shut: BTreeSet<u64>,
     reached: Reached,
 }
 
@@ -235,6 +237,7 @@ impl Life {
             asks: BTreeSet::new(),
             written: BTreeMap::new(),
             seen: 0,
+            shut: BTreeSet::new(),
             reached: Reached::default(),
         }
     }
@@ -279,6 +282,10 @@ impl Life {
             Step::Reach(endpoint, reach) => {
                 let gate = a_gate(endpoint);
                 self.bench.tell(Gate { reach, ..gate });
+                match reach {
+                    Reach::Open => self.shut.remove(&endpoint),
+                    Reach::Paused | Reach::Closed(_) => self.shut.insert(endpoint),
+                };
             }
             Step::Full(full) => self.bench.world().model.full = full,
             Step::NoRoomToAdmit(full) => self.bench.world().model.no_room_to_admit = full,
@@ -311,13 +318,17 @@ impl Life {
     /// What must hold at every moment, beside what the world and the audit look at.
     fn check(&mut self) {
         let figures = self.bench.figures();
-        assert!(figures.slots_used <= 6, "{figures:?}");
+        assert!(figures.slots_used <= config().slots_max, "{figures:?}");
+        // Rows that are read for a withdrawal come on top.
+        assert!(figures.window <= config().window_max + 8, "{figures:?}");
         self.reached.parked |= figures.parked > 0;
         self.reached.records |= figures.records_pending >= config().records_max;
         let world = self.bench.world();
         for dispatch in &world.sent[self.seen..] {
             let written = self.written.get(&dispatch.delivery).copied().unwrap_or(0);
             let once = dispatch.guarantee == Guarantee::AtMostOnce;
+            let endpoint = dispatch.endpoint.0;
+            assert!(!self.shut.contains(&endpoint), "sent to {endpoint}");
             assert!(!once || written == 0, "{} goes twice", dispatch.delivery);
         }
         self.seen = world.sent.len();
@@ -347,6 +358,7 @@ impl Life {
     fn come_to_rest(&mut self) {
         let model = &mut self.bench.world().model;
         (model.full, model.no_room_to_admit) = (false, false);
+        self.shut.clear();
         for endpoint in 1..=ENDPOINTS {
             self.bench.tell(a_gate(endpoint));
         }

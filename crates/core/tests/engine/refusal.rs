@@ -1,13 +1,14 @@
 //! What the store does not take.
 
 use postrider_core::cause::Cause;
+use postrider_core::endpoint::{Gate, Reach};
 use postrider_core::engine::{Config, Input, Reply, Why};
 use postrider_core::id::DeliveryId;
 use postrider_core::ledger::State;
 use postrider_core::observation::Observation;
 use postrider_core::outcome::OutcomeKind;
 
-use crate::bench::{Bench, Draft, event, outcome, policy};
+use crate::bench::{Bench, Draft, event, gate, outcome, policy};
 
 fn why(reply: Option<Reply>) -> Why {
     match reply {
@@ -95,6 +96,30 @@ fn an_attempt_whose_opening_took_too_long_does_not_leave() {
     assert_eq!(bench.is(1), (State::Expired, Cause::Expired));
     assert_eq!(bench.world().sent.len(), 0);
     bench.assert_at_rest();
+}
+
+#[test]
+fn an_attempt_whose_endpoint_was_shut_meanwhile_does_not_leave() {
+    let closed = Reach::Closed(Cause::EndpointDeleted);
+    for (reach, ends) in [
+        (Reach::Paused, (State::Scheduled, Cause::Deferred)),
+        (closed, (State::Suppressed, Cause::EndpointDeleted)),
+    ] {
+        let mut bench = Bench::new();
+        bench.submit(&event(1));
+        bench.tell(Gate {
+            reach,
+            ..gate(1, &policy())
+        });
+        bench.commit();
+        bench.pass(1_000);
+        assert_eq!(bench.world().sent.len(), 0);
+        assert_eq!(bench.is(1), ends);
+        bench.tell(gate(1, &policy()));
+        bench.commit();
+        bench.end_all(OutcomeKind::Accept);
+        bench.assert_at_rest();
+    }
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn many_lapse_in_bounded_steps() {
     bench.now = bench.now.plus(500);
     bench.turn([postrider_core::engine::Input::Wake]);
     assert_eq!(bench.world().records.len(), 1_024);
-    bench.pass(2);
+    bench.pass(20);
     bench.assert_at_rest();
 }
 
@@ -298,6 +298,40 @@ fn what_is_far_in_the_future_waits_on_disk() {
         bench.end_all(OutcomeKind::Accept);
     }
     assert_eq!(bench.world().sent.len(), 39);
+    bench.assert_at_rest();
+}
+
+#[test]
+fn what_is_due_on_disk_waits_for_room() {
+    let config = Config {
+        window_max: 4,
+        park_after_ms: 1_000,
+        ..Config::default()
+    };
+    let mut bench = Bench::with(config, policy(), 1);
+    for key in 1..=50 {
+        bench.admit(&event(key).due_in(50_000).ttl(60_000));
+    }
+    assert_eq!(bench.figures().parked, 48);
+    bench.pass(50_000);
+    assert_eq!((bench.figures().window, bench.figures().parked), (4, 46));
+    bench.crash();
+    bench.commit();
+    bench.load();
+    assert_eq!((bench.figures().window, bench.figures().parked), (4, 46));
+    for _ in 0..10 {
+        bench.end_all(OutcomeKind::Accept);
+        bench.load();
+        bench.commit();
+        assert!(bench.figures().window <= 4);
+    }
+    // What has found no room until its end lapses.
+    bench.pass(10_000);
+    bench.end_all(OutcomeKind::Accept);
+    bench.pass(10);
+    let rows = bench.world().model.rows.values();
+    let lapsed = rows.filter(|row| row.state == State::Expired).count();
+    assert!(lapsed > 0);
     bench.assert_at_rest();
 }
 
