@@ -290,6 +290,69 @@ fn a_backup_made_under_way_is_an_engine_again() {
 }
 
 #[test]
+fn a_journal_is_verified_printed_and_salvaged() {
+    let engine = Engine::start(tempfile::tempdir().expect("a directory"));
+    let sent = engine.json(&["send", "anna", "hi", "--wait"]);
+    let id = sent["deliveries"][0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    assert_eq!(
+        engine.json(&["journal", "verify"])["clean"],
+        true,
+        "while it runs"
+    );
+    // The next start works the write-ahead log off, so that everything is in the file itself.
+    let place = Engine::start(engine.stop()).stop();
+    let run = |arguments: &[&str]| command(place.path(), arguments).output().expect("it runs");
+    let exported = run(&["journal", "export"]);
+    let lines = String::from_utf8(exported.stdout).expect("output is UTF-8");
+    let entries: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let facts: Vec<&str> = entries
+        .iter()
+        .filter_map(|entry| entry["fact"].as_str())
+        .collect();
+    assert_eq!(facts, ["admitted", "opened", "answered"]);
+    assert_eq!(entries[0]["correlation_id"], Value::from(id.clone()));
+
+    let file = place.path().join("postrider-data/ledger-000001.db");
+    let bytes = std::fs::read(&file).expect("a file");
+    let at = bytes
+        .windows(9)
+        .position(|window| window == b"note.sent")
+        .expect("an event");
+    let mut damaged = bytes;
+    damaged[at] = b'N';
+    std::fs::write(&file, damaged).expect("written");
+    let verified = run(&["journal", "verify", "--json"]);
+    assert_eq!(verified.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+    assert_eq!(
+        report["findings"][0]["file"], "ledger-000001.db",
+        "{report}"
+    );
+    let looked = run(&["doctor", "--json"]);
+    assert_eq!(looked.status.code(), Some(1));
+    let found: Value = serde_json::from_slice(&looked.stdout).expect("JSON");
+    let ledger = found["checks"].as_array().expect("a list").iter();
+    let ledger = ledger
+        .filter(|check| check["name"] == "ledger")
+        .collect::<Vec<_>>();
+    assert_eq!(ledger[0]["finding"], "bad", "{found}");
+
+    let salvaged = run(&["journal", "salvage", "saved", "--json"]);
+    let counts: Value = serde_json::from_slice(&salvaged.stdout).expect("JSON");
+    assert_eq!(counts["deliveries"], 1, "{counts}");
+    assert_eq!(counts["lost"], 1, "the event's row: {counts}");
+    let again = run(&["journal", "verify", "--data", "saved", "--json"]);
+    let report: Value = serde_json::from_slice(&again.stdout).expect("JSON");
+    assert_eq!(report["entries"], 3, "{report}");
+}
+
+#[test]
 fn a_second_engine_on_the_directory_is_refused() {
     let engine = Engine::start(tempfile::tempdir().expect("a directory"));
     let second = engine.run(&["serve", "--dev", "--listen", "127.0.0.1:0"]);

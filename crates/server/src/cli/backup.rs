@@ -173,7 +173,10 @@ fn copy_file(data: &Path, to: &Path, name: &str) -> Result<Copied, BackupError> 
 }
 
 /// All pages as they are at one moment. Reads only: it may not be us who works off a log.
-fn copy_pages(from: &Path, to: &Path) -> rusqlite::Result<()> {
+///
+/// # Errors
+/// SQLite's.
+pub fn copy_pages(from: &Path, to: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = Connection::open_with_flags(from, flags)?;
     let mut copy = Connection::open(to)?;

@@ -48,13 +48,8 @@ pub struct Reach {
     #[arg(long, env = "POSTRIDER_TENANT", value_name = "NAME")]
     tenant: Option<String>,
     /// Data directory in which `serve --dev` left its address and key
-    #[arg(
-        long,
-        env = "POSTRIDER_DATA",
-        value_name = "DIRECTORY",
-        default_value = super::DATA_DIRECTORY
-    )]
-    data: PathBuf,
+    #[arg(long, env = "POSTRIDER_DATA", value_name = "DIRECTORY")]
+    data: Option<PathBuf>,
 }
 
 /// What `serve --dev` leaves behind for the other verbs, readable by its owner alone.
@@ -121,7 +116,7 @@ impl Reach {
     /// # Errors
     /// [`Failure`] if neither says where the engine is or which key to use.
     pub fn client(&self) -> Result<Client, Failure> {
-        let dev = DevFile::read(&self.data);
+        let dev = DevFile::read(self.data().unwrap_or(Path::new(super::DATA_DIRECTORY)));
         let url = self
             .url
             .clone()
@@ -135,7 +130,7 @@ impl Reach {
                 .hint(format!(
                     "set POSTRIDER_URL and POSTRIDER_KEY, or start `postrider serve --dev` with \
                      the same --data ({})",
-                    self.data.display()
+                    self.data().unwrap_or(Path::new(super::DATA_DIRECTORY)).display()
                 )));
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -150,10 +145,10 @@ impl Reach {
         })
     }
 
-    /// The data directory.
+    /// The data directory, if one is named.
     #[must_use]
-    pub fn data(&self) -> &Path {
-        &self.data
+    pub fn data(&self) -> Option<&Path> {
+        self.data.as_deref()
     }
 }
 
@@ -421,7 +416,7 @@ mod tests {
             url: Some(url),
             key: Some("k".into()),
             tenant: None,
-            data: "nowhere".into(),
+            data: Some("nowhere".into()),
         };
         reach.client().expect("both are given")
     }
@@ -467,7 +462,7 @@ mod tests {
             url: None,
             key: None,
             tenant: None,
-            data: "nowhere".into(),
+            data: Some("nowhere".into()),
         };
         let failure = reach.client().err().expect("nothing is known");
         assert!(failure.to_string().contains("is not known"));

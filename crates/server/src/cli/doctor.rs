@@ -4,6 +4,7 @@
 //! Absent here: mending. Nothing is changed but one probe file, which is removed again.
 
 mod directory;
+mod ledger;
 mod live;
 
 use std::path::PathBuf;
@@ -12,11 +13,19 @@ use serde_json::json;
 
 use super::client::Reach;
 use super::failure::{Failure, Outcome};
+use super::local::key_file;
 use super::show;
+use crate::config::Config;
 
 /// What may be asked.
 #[derive(clap::Args)]
 pub struct Args {
+    /// The configuration; `postrider.toml` in the working directory where none is named
+    #[arg(long, env = "POSTRIDER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Leave the ledger's content alone: on a large one, reading all of it takes minutes
+    #[arg(long)]
+    quick: bool,
     #[command(flatten)]
     reach: Reach,
     /// Print one JSON object
@@ -71,8 +80,31 @@ impl Check {
 
 /// Looks at everything and reports.
 pub fn run(args: &Args) -> Outcome {
-    let directory: PathBuf = args.reach.data().to_path_buf();
-    let mut checks = directory::checks(&directory);
+    let mut checks = Vec::new();
+    let mut config = match Config::load(args.config.as_deref()) {
+        Ok(config) => {
+            checks.push(Check::good("configuration", "every setting is right"));
+            config
+        }
+        Err(error) => {
+            let advice = "`postrider config reference` lists every setting";
+            checks.push(Check::new(
+                "configuration",
+                Finding::Bad,
+                error.to_string(),
+                advice,
+            ));
+            Config::default()
+        }
+    };
+    if let Some(directory) = args.reach.data() {
+        config.store.dir = directory.to_path_buf();
+    }
+    let key_file = key_file(&config);
+    checks.extend(directory::checks(&config.store.dir, &key_file));
+    if !args.quick {
+        checks.extend(ledger::check(&config.store.dir, &key_file));
+    }
     checks.extend(live::checks(&args.reach));
     let bad = checks
         .iter()

@@ -5,15 +5,13 @@
 //!
 //! Absent here: keys that are shown again. A key's text is printed once, when it is made.
 
-use std::path::PathBuf;
-
 use clap::Subcommand;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::client::{Reach, escape};
 use super::failure::{Failure, Outcome};
-use super::local::Home;
+use super::local::{Home, Place};
 use super::show::{self, moment, text};
 use crate::registry::{KeyDraft, Role};
 
@@ -55,14 +53,7 @@ enum Verb {
     },
     /// Make an operator's key on the data directory of an engine that is not running: the first
     /// one, or one for an operator who has lost theirs
-    First {
-        /// The configuration; `postrider.toml` in the working directory where none is named
-        #[arg(long, env = "POSTRIDER_CONFIG", value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Data directory, where it is not the configuration's
-        #[arg(long, env = "POSTRIDER_DATA", value_name = "DIRECTORY")]
-        data: Option<PathBuf>,
-    },
+    First(Place),
 }
 
 #[derive(clap::Args)]
@@ -116,7 +107,7 @@ pub fn run(args: &Args) -> Outcome {
             }
             Ok(())
         }
-        Verb::First { config, data } => first(config.clone(), data.clone()),
+        Verb::First(place) => first(place),
     }
 }
 
@@ -158,8 +149,8 @@ fn list(common: &Common) -> Outcome {
     Ok(())
 }
 
-fn first(config: Option<PathBuf>, data: Option<PathBuf>) -> Outcome {
-    let home = Home::take(&super::config::load(config, data)?)?;
+fn first(place: &Place) -> Outcome {
+    let home = Home::take(&place.config()?)?;
     let draft = KeyDraft {
         name: "first key".to_owned(),
         role: Role::Operator,

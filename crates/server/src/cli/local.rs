@@ -11,14 +11,63 @@ use super::failure::Failure;
 use crate::config::Config;
 use crate::registry::Registry;
 use crate::registry::keys::KeyPace;
+use crate::store::embedded::OpenError;
+use crate::store::embedded::directory::Directory;
 use crate::vault::{MASTER_KEY_FILE, Vault};
 
-/// The parts of a data directory that a verb may change.
+/// Where a data directory and its master key are.
+#[derive(clap::Args)]
+pub struct Place {
+    /// The configuration; `postrider.toml` in the working directory where none is named
+    #[arg(long, env = "POSTRIDER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data directory, where it is not the configuration's
+    #[arg(long, env = "POSTRIDER_DATA", value_name = "DIRECTORY")]
+    data: Option<PathBuf>,
+}
+
+impl Place {
+    /// The configuration, with the directory of the command line.
+    ///
+    /// # Errors
+    /// [`Failure`] with the place of the first fault.
+    pub fn config(&self) -> Result<Config, Failure> {
+        super::config::load(self.config.clone(), self.data.clone())
+    }
+
+    /// The directory and the holder of its master key, which must be there.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn vault(&self) -> Result<(PathBuf, Vault), Failure> {
+        let config = self.config()?;
+        let vault = Vault::open(&key_file(&config)).map_err(|error| {
+            Failure::no("the master key cannot be used")
+                .because(error)
+                .hint("--data names the data directory, store.master_key_file the key")
+        })?;
+        Ok((config.store.dir, vault))
+    }
+
+    /// What to say when the directory cannot be read.
+    #[must_use]
+    pub fn cannot(&self, directory: &Path, error: OpenError) -> Failure {
+        Failure::no(format!(
+            "the data directory {} cannot be read",
+            directory.display()
+        ))
+        .because(error)
+        .hint("`postrider doctor` looks it over")
+    }
+}
+
+/// The parts of a data directory that a verb may change, while nobody else has it.
 pub struct Home {
     /// Tenants, endpoints, keys, policies.
     pub registry: Registry,
     /// The wall's time.
     pub now: Time,
+    _directory: Directory,
 }
 
 impl Home {
@@ -34,9 +83,9 @@ impl Home {
                 directory.display()
             ))
             .because(error)
-            .hint("`postrider doctor` looks it over; an engine that runs on it must be stopped")
+            .hint("an engine that runs on it must be stopped first")
         };
-        std::fs::create_dir_all(directory).map_err(|error| failed(error.into()))?;
+        let lock = Directory::lock(directory).map_err(|error| failed(error.into()))?;
         let vault =
             Vault::open_or_create(&key_file(config)).map_err(|error| failed(error.into()))?;
         let pace = KeyPace {
@@ -48,6 +97,7 @@ impl Home {
         Ok(Home {
             registry,
             now: Time(jiff::Timestamp::now().as_millisecond()),
+            _directory: lock,
         })
     }
 }
@@ -55,12 +105,8 @@ impl Home {
 /// Where the master key lies.
 #[must_use]
 pub fn key_file(config: &Config) -> PathBuf {
-    let beside = |directory: &Path| directory.join(MASTER_KEY_FILE);
-    config
-        .store
-        .master_key_file
-        .clone()
-        .unwrap_or_else(|| beside(&config.store.dir))
+    let beside = || config.store.dir.join(MASTER_KEY_FILE);
+    config.store.master_key_file.clone().unwrap_or_else(beside)
 }
 
 fn at_least_one(number: u32) -> NonZeroU32 {

@@ -18,6 +18,7 @@ mod doctor;
 mod endpoints;
 pub mod failure;
 mod fake;
+mod journal;
 mod keys;
 mod local;
 mod restore;
@@ -74,6 +75,8 @@ enum Verb {
     Why(why::Args),
     /// Look a data directory and a running engine over, and say what is wrong
     Doctor(doctor::Args),
+    /// Verify the ledger, print the journal, or save what can be read of a damaged one
+    Journal(journal::Args),
     /// Copy the data directory, while the engine runs or not
     Backup(backup::Args),
     /// Make a data directory out of a backup
@@ -108,6 +111,7 @@ fn run(verb: Verb) -> Outcome {
         Verb::Keys(args) => keys::run(&args),
         Verb::Why(args) => why::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Journal(args) => journal::run(&args),
         Verb::Backup(args) => backup::run(&args),
         Verb::Restore(args) => restore::run(&args),
         Verb::Config(args) => config::run(&args),

@@ -146,7 +146,10 @@ fn check(from: &Path, file: &super::backup::Copied) -> Result<(), RestoreError> 
 }
 
 /// Readable by its owner alone from the first byte on.
-fn copy_key(from: &Path, to: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn copy_key(from: &Path, to: &Path) -> io::Result<()> {
     let mut source = File::open(from)?;
     let mut target = OpenOptions::new()
         .write(true)

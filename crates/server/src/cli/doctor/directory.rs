@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::{Check, Finding};
-use crate::vault::{MASTER_KEY_FILE, Vault, VaultError};
+use crate::store::embedded::INDEX_FILE;
+use crate::vault::{Vault, VaultError};
 
 /// Free bytes below which the disk is called full: intake refuses soon.
 const FREE_BYTES_BAD: u64 = 256 * 1_024 * 1_024;
@@ -22,7 +23,7 @@ const FLUSH_MS_MIND: f64 = 20.0;
 const FILES_MIN: u64 = 16_384;
 
 /// All checks of a data directory.
-pub fn checks(directory: &Path) -> Vec<Check> {
+pub fn checks(directory: &Path, key_file: &Path) -> Vec<Check> {
     let Ok(found) = fs::metadata(directory) else {
         return vec![
             Check::new(
@@ -43,30 +44,29 @@ pub fn checks(directory: &Path) -> Vec<Check> {
         )];
     }
     vec![
-        master_key(directory),
+        master_key(key_file, directory),
         room(directory),
         flush(directory),
         files(),
     ]
 }
 
-fn master_key(directory: &Path) -> Check {
+fn master_key(key_file: &Path, directory: &Path) -> Check {
     const NAME: &str = "master key";
-    let path = directory.join(MASTER_KEY_FILE);
-    match Vault::open(&path) {
+    match Vault::open(key_file) {
         Ok(_) => Check::good(NAME, "readable, and closed to others"),
-        Err(error @ VaultError::Missing(_)) => Check::new(
+        Err(error @ VaultError::Missing(_)) if !directory.join(INDEX_FILE).exists() => Check::new(
             NAME,
-            Finding::Mind,
+            Finding::Unseen,
             error.to_string(),
-            "if the key lies elsewhere by configuration, all is well; if it is lost, payloads and \
-             secrets cannot be read again",
+            "the first start makes one",
         ),
         Err(error) => Check::new(
             NAME,
             Finding::Bad,
             error.to_string(),
-            "restore the key's file from where you keep it, apart from backups of the data",
+            "restore the key's file from where you keep it, apart from backups of the data; \
+             without it, payloads and secrets cannot be read",
         ),
     }
 }
@@ -149,45 +149,44 @@ fn files() -> Check {
 mod tests {
     use super::*;
 
+    fn key(directory: &Path) -> Finding {
+        let found = checks(directory, &directory.join("master.key"));
+        found
+            .iter()
+            .find(|check| check.name == "master key")
+            .expect("looked at")
+            .finding
+    }
+
     #[test]
-    fn a_fresh_directory_is_well_but_for_its_key() {
+    fn a_directory_without_its_key_is_bad_and_without_anything_is_new() {
         let directory = tempfile::tempdir().expect("a directory");
-        let found = checks(directory.path());
-        let key = found
-            .iter()
-            .find(|check| check.name == "master key")
-            .expect("looked at");
-        assert_eq!(key.finding, Finding::Mind);
-        Vault::open_or_create(&directory.path().join(MASTER_KEY_FILE)).expect("a key");
-        let found = checks(directory.path());
-        let key = found
-            .iter()
-            .find(|check| check.name == "master key")
-            .expect("looked at");
-        assert_eq!(key.finding, Finding::Good, "{}", key.detail);
-        let flush = found
-            .iter()
-            .find(|check| check.name == "disk flush")
-            .expect("looked at");
-        assert_ne!(flush.finding, Finding::Bad, "{}", flush.detail);
-        let left = fs::read_dir(directory.path()).expect("a directory").count();
-        assert_eq!(left, 1, "the probe is removed again");
+        assert_eq!(key(directory.path()), Finding::Unseen);
+        fs::write(directory.path().join(INDEX_FILE), "").expect("a file");
+        assert_eq!(key(directory.path()), Finding::Bad);
+        Vault::open_or_create(&directory.path().join("master.key")).expect("a key");
+        assert_eq!(key(directory.path()), Finding::Good);
+        fs::write(directory.path().join("master.key"), "not a key").expect("a file");
+        assert_eq!(key(directory.path()), Finding::Bad);
+    }
+
+    #[test]
+    fn the_probe_is_removed_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_ne!(flush(directory.path()).finding, Finding::Bad);
+        assert_eq!(
+            fs::read_dir(directory.path()).expect("a directory").count(),
+            0
+        );
     }
 
     #[test]
     fn what_is_not_there_is_not_called_good() {
         let directory = tempfile::tempdir().expect("a directory");
-        let found = checks(&directory.path().join("none"));
-        assert_eq!(found[0].finding, Finding::Unseen);
+        let none = directory.path().join("none");
+        assert_eq!(checks(&none, &none)[0].finding, Finding::Unseen);
         let file = directory.path().join("file");
         fs::write(&file, "").expect("a file");
-        assert_eq!(checks(&file)[0].finding, Finding::Bad);
-    }
-
-    #[test]
-    fn a_damaged_key_is_bad() {
-        let directory = tempfile::tempdir().expect("a directory");
-        fs::write(directory.path().join(MASTER_KEY_FILE), "not a key").expect("a file");
-        assert_eq!(master_key(directory.path()).finding, Finding::Bad);
+        assert_eq!(checks(&file, &file)[0].finding, Finding::Bad);
     }
 }

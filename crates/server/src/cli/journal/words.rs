@@ -30,13 +30,21 @@ fn fact(fact: &Fact) -> Value {
         Fact::Opened { attempt, policy } => {
             json!({ "fact": "opened", "attempt": attempt, "policy": policy.0 })
         }
-        Fact::Answered { attempt, outcome, next } => {
+        Fact::Answered {
+            attempt,
+            outcome,
+            next,
+        } => {
             let mut object = answer(outcome);
             object.insert("attempt".to_owned(), json!(attempt));
             object.insert("next".to_owned(), following(*next));
             Value::Object(object)
         }
-        Fact::NotSent { attempt, cause, due_at } => json!({
+        Fact::NotSent {
+            attempt,
+            cause,
+            due_at,
+        } => json!({
             "fact": "not_sent",
             "attempt": attempt,
             "cause": cause.code(),
@@ -105,8 +113,10 @@ fn kind(kind: OutcomeKind) -> &'static str {
 }
 
 fn moment(at: Time) -> String {
-    jiff::Timestamp::from_millisecond(at.0)
-        .map_or_else(|_| "9999-12-31T23:59:59.999Z".to_owned(), |at| format!("{at:.3}"))
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(
+        |_| "9999-12-31T23:59:59.999Z".to_owned(),
+        |at| format!("{at:.3}"),
+    )
 }
 
 #[cfg(test)]
@@ -118,7 +128,10 @@ mod tests {
 
     #[test]
     fn an_answer_says_what_follows_from_it() {
-        let outcome = Outcome { http_status: 410, ..Outcome::bare(OutcomeKind::Gone, Cause::Gone) };
+        let outcome = Outcome {
+            http_status: 410,
+            ..Outcome::bare(OutcomeKind::Gone, Cause::Gone)
+        };
         let made = entry(&Entry {
             seq: Seq(9),
             delivery: DeliveryId(4),
@@ -128,13 +141,19 @@ mod tests {
             fact: Fact::Answered {
                 attempt: 1,
                 outcome: Box::new(outcome),
-                next: Next::Settle { state: State::Rejected, cause: Cause::Gone },
+                next: Next::Settle {
+                    state: State::Rejected,
+                    cause: Cause::Gone,
+                },
             },
         });
         assert_eq!(made["seq"], 9);
         assert_eq!(made["at"], "1970-01-01T00:00:01.000Z");
         assert_eq!(made["fact"], "answered");
         assert_eq!(made["http_status"], 410);
-        assert_eq!(made["next"], json!({ "state": "rejected", "cause": "GONE" }));
+        assert_eq!(
+            made["next"],
+            json!({ "state": "rejected", "cause": "GONE" })
+        );
     }
 }
