@@ -132,6 +132,16 @@ fn a_pause_ends_the_rest_of_the_breaker() {
     bench.pass(40_000);
     assert_eq!(bench.away(), []);
     bench.tell(gate(1, &policy));
+    let closed = |it: &Observation| {
+        matches!(
+            it,
+            Observation::Breaker {
+                state: BreakerState::Closed,
+                ..
+            }
+        )
+    };
+    assert_eq!(bench.observed(closed), 1);
     bench.commit();
     assert_eq!(bench.away().len(), 10);
 }
@@ -182,6 +192,25 @@ fn the_rate_is_kept() {
     bench.commit();
     assert_eq!(bench.away().len(), 24);
     assert_eq!(bench.world().sent.len(), 25);
+}
+
+#[test]
+fn a_fresh_one_does_not_overtake_the_line() {
+    let policy = Policy {
+        rate: Some(RatePolicy {
+            per_second_milli: 1_000,
+            burst: 1,
+        }),
+        ..unhindered()
+    };
+    let mut bench = Bench::with(Config::default(), policy, 1);
+    bench.admit(&event(1));
+    bench.admit(&event(2));
+    // The next may go, and before the engine is woken for it another one comes.
+    bench.now = bench.now.plus(1_000);
+    bench.submit(&event(3));
+    bench.commit();
+    assert_eq!(bench.away(), [1, 2]);
 }
 
 #[test]

@@ -220,6 +220,23 @@ fn a_refused_admission_leaves_no_gap() {
 }
 
 #[test]
+fn a_number_that_was_used_is_not_given_out_again_by_a_refusal_behind_it() {
+    let mut bench = bench(HeadOfLine::Block);
+    bench.admit(&event(1).lane(7));
+    bench.admit(&event(2).lane(7));
+    bench.cancel(2);
+    bench.commit();
+    bench.world().model.no_room_to_admit = true;
+    bench.submit(&event(3).lane(7));
+    bench.commit();
+    bench.world().model.no_room_to_admit = false;
+    let last = bench.admit(&event(4).lane(7));
+    bench.end(1, OutcomeKind::Accept);
+    let sent = bench.answer(last, outcome(OutcomeKind::Accept));
+    assert_eq!(sent.lane.unwrap().sequence, 3);
+}
+
+#[test]
 fn refusals_that_come_one_by_one_leave_neither_gap_nor_twin() {
     let mut bench = bench(HeadOfLine::Block);
     bench.world().model.no_room_to_admit = true;
