@@ -147,7 +147,7 @@ impl Day {
     /// # Errors
     /// [`OpenError`].
     pub fn reopen(file: Arc<LedgerFile>, synchronous: Synchronous) -> Result<Day, OpenError> {
-        let connection = schema::open_writer(file.path(), Kind::Ledger, synchronous)?;
+        let connection = schema::open_writer_again(file.path(), Kind::Ledger, synchronous)?;
         Day::with(file, connection)
     }
 

@@ -237,11 +237,15 @@ impl EmbeddedLedger {
         let Some(file) = files::of_event(&files, id) else {
             return Ok(None);
         };
-        match self.days.get(&file.number) {
-            Some(day) => day.event(id).map_err(fatal),
+        let row = match self.days.get(&file.number) {
+            Some(day) => day.event(id).map_err(fatal)?,
             None => file
                 .read(|connection| super::reader::event_row(file, connection, id))
-                .map_err(fatal),
+                .map_err(fatal)?,
+        };
+        match row {
+            None => Err(fatal(format!("event {id}, which has a key, is not there"))),
+            row => Ok(row),
         }
     }
 

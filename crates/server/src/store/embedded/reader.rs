@@ -16,13 +16,13 @@ use postrider_core::ledger::{Delivery, Entry};
 use postrider_core::time::Time;
 use rusqlite::Connection;
 
-use super::Shared;
 use super::day::{find_delivery, find_event, find_payload};
 use super::files::{self, LedgerFile};
 use super::group::holds;
 use super::journal::{self, JournalError};
 use super::keys::KeysError;
 use super::row::{self, DeliveryRow, EventRow, RowError};
+use super::{Shared, absence};
 use crate::store::{Page, Query, ReadError, Reader};
 
 /// Rows that one page of a list reads at the most.
@@ -71,7 +71,11 @@ impl Reader for EmbeddedReader {
                 continue;
             };
             let row = file.read(|connection| event_row(file, connection, id))?;
-            if let Some(row) = row.filter(|row| holds(row, key, now)) {
+            let Some(row) = row else {
+                let what = format!("event {id}, which has a key, is not there");
+                return Err(Trouble::Damaged(what).of(file));
+            };
+            if holds(&row, key, now) {
                 return Ok(Some(row.seen()));
             }
         }
@@ -117,14 +121,19 @@ impl Reader for EmbeddedReader {
     }
 
     fn payload(&self, id: EventId) -> Result<Option<Bytes>, ReadError> {
+        if id.0 > self.shared.last_event.load(Ordering::Acquire) {
+            return Ok(None);
+        }
         let files = self.shared.files.load();
         let Some(file) = files::of_event(&files, id) else {
             return Ok(None);
         };
         file.read(|connection| {
-            let sealed =
-                find_payload(connection, id).map_err(|error| Trouble::from(error).of(file))?;
-            let Some(sealed) = sealed else {
+            let find = || match find_payload(connection, id)? {
+                None => absence::of_payload(connection, id).map(|()| None),
+                found => Ok(found),
+            };
+            let Some(sealed) = find().map_err(|trouble: Trouble| trouble.of(file))? else {
                 return Ok(None);
             };
             let place = id.0.to_le_bytes();
@@ -437,7 +446,11 @@ fn delivery_row(
     connection: &Connection,
     id: DeliveryId,
 ) -> Result<Option<DeliveryRow>, ReadError> {
-    find_delivery(connection, id).map_err(|error| Trouble::from(error).of(file))
+    let find = || match find_delivery(connection, id)? {
+        None => absence::of_delivery(connection, id).map(|()| None),
+        found => Ok(found),
+    };
+    find().map_err(|trouble| trouble.of(file))
 }
 
 /// An event's row of this file.
@@ -446,7 +459,11 @@ pub(super) fn event_row(
     connection: &Connection,
     id: EventId,
 ) -> Result<Option<EventRow>, ReadError> {
-    find_event(connection, id).map_err(|error| Trouble::from(error).of(file))
+    let find = || match find_event(connection, id)? {
+        None => absence::of_event(connection, id).map(|()| None),
+        found => Ok(found),
+    };
+    find().map_err(|trouble| trouble.of(file))
 }
 
 /// Why a question could not be answered, before it is known by which file.

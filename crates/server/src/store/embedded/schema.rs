@@ -241,27 +241,61 @@ pub fn open_writer(
         check_log(path)?;
     }
     let connection = open(path, kind, flags, WRITER_CACHE_KIB)?;
-    let prepare = || -> rusqlite::Result<()> {
-        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
-        // The system may hold in its cache what an earlier sync failed to write: after this the
-        // main file has been written again and synced, and the log is empty.
-        let busy: i64 =
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        if busy != 0 {
-            return Err(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-                Some("another process is reading the file".into()),
-            ));
-        }
-        if synchronous == Synchronous::Normal {
-            connection.execute_batch("PRAGMA synchronous = NORMAL")?;
-        }
-        Ok(())
-    };
-    prepare().map_err(|source| OpenError::sqlite(path, source))?;
+    let read_only = connection
+        .is_readonly("main")
+        .map_err(|source| OpenError::sqlite(path, source))?;
+    if read_only {
+        // By its permissions, or because its header asks for a newer SQLite.
+        return Err(OpenError::damaged(path, "it cannot be written to"));
+    }
+    // The system may hold in its cache what an earlier sync failed to write: after this the main
+    // file has been written again and synced, and the log is empty.
+    press(&connection).map_err(|source| OpenError::sqlite(path, source))?;
+    set_synchronous(&connection, synchronous).map_err(|source| OpenError::sqlite(path, source))?;
     // SQLite has made the log and synced its name, but takes no notice when that goes wrong.
     sync_directory(directory_of(path)).map_err(|source| OpenError::io(path, source))?;
     Ok(connection)
+}
+
+/// Opens a file for its one writer that this process has had open before: what is in its log is
+/// known to be good, and readers may be at work.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open_writer_again(
+    path: &Path,
+    kind: Kind,
+    synchronous: Synchronous,
+) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = open(path, kind, flags, WRITER_CACHE_KIB)?;
+    set_synchronous(&connection, synchronous).map_err(|source| OpenError::sqlite(path, source))?;
+    sync_directory(directory_of(path)).map_err(|source| OpenError::io(path, source))?;
+    Ok(connection)
+}
+
+/// Brings all of a log into the main file and syncs it.
+fn press(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    let (busy, log, copied): (i64, i64, i64) =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    // Another process that reads keeps the log from being emptied, not from being copied.
+    if busy != 0 && log != copied {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+            Some("another process is reading the file".into()),
+        ));
+    }
+    Ok(())
+}
+
+fn set_synchronous(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
+    connection.execute_batch(match synchronous {
+        Synchronous::Full => "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0",
+        Synchronous::Normal => "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0",
+    })
 }
 
 fn check_log(path: &Path) -> Result<(), OpenError> {
