@@ -13,6 +13,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
+use std::time::Duration;
 
 use http::uri::Authority;
 use parking_lot::Mutex;
@@ -33,6 +34,12 @@ const STALE_MAX: usize = 8;
 
 /// Idle connections that are closed at once when there are too many in total.
 const EVICTED_MAX: usize = 64;
+
+/// Hosts whose idle connections are looked at before others have their turn on the thread.
+const SWEPT_AT_ONCE_MAX: usize = 64;
+
+/// Shortest time between two sweeps.
+const SWEEP_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// What must be equal for two requests to share a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -316,13 +323,14 @@ impl Client {
         if self.swept.load(Relaxed) || self.swept.swap(true, Relaxed) {
             return;
         }
-        let (client, every) = (Arc::downgrade(self), self.limits.idle() / 4);
+        let client = Arc::downgrade(self);
+        let every = (self.limits.idle() / 4).max(SWEEP_INTERVAL_MIN);
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(every);
             loop {
                 ticks.tick().await;
                 match client.upgrade() {
-                    Some(client) => client.sweep(),
+                    Some(client) => client.sweep().await,
                     None => return,
                 }
             }
@@ -330,13 +338,19 @@ impl Client {
     }
 
     /// Closes what has been idle for too long, and forgets hosts that nobody uses.
-    fn sweep(&self) {
-        let mut hosts = self.hosts.lock();
-        hosts.by_key.retain(|_, host| host.strong_count() > 0);
-        hosts.round.retain(|host| host.strong_count() > 0);
-        let hosts: Vec<_> = hosts.round.iter().filter_map(Weak::upgrade).collect();
-        for host in hosts {
-            host.sweep(&self.limits);
+    async fn sweep(&self) {
+        let hosts: Vec<_> = {
+            let mut hosts = self.hosts.lock();
+            hosts.by_key.retain(|_, host| host.strong_count() > 0);
+            hosts.round.retain(|host| host.strong_count() > 0);
+            hosts.round.iter().cloned().collect()
+        };
+        for some in hosts.chunks(SWEPT_AT_ONCE_MAX) {
+            for host in some.iter().filter_map(Weak::upgrade) {
+                host.sweep(&self.limits);
+            }
+            // Closing sockets takes its time, and others want this thread.
+            tokio::task::yield_now().await;
         }
     }
 }
