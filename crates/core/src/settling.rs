@@ -250,8 +250,16 @@ impl Engine {
         self.troubled_used = self.troubled_used.saturating_sub(u32::from(slot.troubled));
         if let Some(endpoint) = self.endpoints.get_mut(&endpoint_id) {
             let before = endpoint.breaker.state();
+            let troubled = endpoint.limiter.is_troubled();
             endpoint.answered(now, slot, outcome);
             let state = endpoint.breaker.state();
+            if troubled && !endpoint.limiter.is_troubled() {
+                let line = &mut self.troubled_line;
+                if let Some(place) = line.iter().position(|other| *other == endpoint_id) {
+                    line.remove(place);
+                    self.turns.join(endpoint.gate.tenant, endpoint_id);
+                }
+            }
             if state != before {
                 let change = Observation::Breaker {
                     endpoint: endpoint_id,

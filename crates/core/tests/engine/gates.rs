@@ -423,6 +423,41 @@ fn a_slot_that_one_in_trouble_leaves_goes_to_the_next_of_them() {
 }
 
 #[test]
+fn one_that_has_recovered_leaves_the_line_of_those_in_trouble() {
+    let config = Config {
+        slots_max: 4,
+        troubled_percent_max: 50,
+        ..Config::default()
+    };
+    let policy = Policy {
+        slots_max: 2,
+        ..policy()
+    };
+    let mut bench = Bench::with(config, policy, 3);
+    for endpoint in 1..=3 {
+        bench.admit(&event(endpoint).to(endpoint));
+        bench.end(endpoint, OutcomeKind::Unknown);
+    }
+    bench.pass(2_000);
+    assert_eq!(
+        bench.away(),
+        [1, 2],
+        "the third waits for a slot they share"
+    );
+    bench.admit(&to_all(4, vec![1; 3]));
+    bench.end(1, OutcomeKind::Accept);
+    assert_eq!(bench.away(), [2, 3]);
+    bench.admit(&event(5).to(2));
+    bench.end(2, OutcomeKind::Accept);
+    assert_eq!(bench.away(), [3, 4]);
+    // A full round was accepted: the first needs none of the slots they share any more.
+    bench.end(4, OutcomeKind::Accept);
+    assert_eq!(bench.away(), [3, 7, 5, 6]);
+    bench.end_all(OutcomeKind::Accept);
+    bench.assert_at_rest();
+}
+
+#[test]
 fn tenants_then_endpoints_have_equal_turns() {
     let config = Config {
         slots_max: 6,

@@ -226,6 +226,14 @@ fn put_backs_cost_no_attempt_within_a_bound() {
     assert_eq!((row.attempt, row.may_have_acted), (1, false));
     bench.pass(2_000);
     assert_eq!(bench.world().away[0].attempt, 2);
+    bench.put_back(1);
+    bench.commit();
+    assert_eq!(
+        bench.is(1),
+        (State::Scheduled, Cause::Deferred),
+        "counted anew"
+    );
+    bench.pass(1_000);
     bench.end(1, OutcomeKind::Accept);
     bench.assert_at_rest();
 }

@@ -168,6 +168,21 @@ fn what_another_owner_has_is_let_go() {
 }
 
 #[test]
+fn an_opening_that_is_refused_gives_its_slot_back() {
+    let mut bench = Bench::new();
+    bench.admit(&event(1).due_in(100));
+    bench.admit(&event(2).due_in(100));
+    let row = bench.world().model.rows.get_mut(&DeliveryId(1));
+    row.expect("a row").version += 1;
+    bench.pass(100);
+    assert_eq!((bench.away(), bench.figures().slots_used), (vec![2], 1));
+    bench.world().model.fenced = true;
+    bench.put_back(2);
+    bench.commit();
+    assert_eq!((bench.figures().window, bench.figures().slots_used), (0, 0));
+}
+
+#[test]
 fn a_row_that_the_store_knows_better_is_read_again() {
     let mut bench = Bench::new();
     bench.admit(&event(1));
