@@ -194,6 +194,7 @@ async fn what_an_event_says_overrides_endpoint_and_policy() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines)] // a table
 async fn every_broken_rule_is_named_with_its_field() {
     let kit = Kit::with(config::Server {
         fanout_max: 1,

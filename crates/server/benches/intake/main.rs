@@ -39,7 +39,7 @@ struct Yes;
 impl Intake for Yes {
     fn submit(&self, submissions: Vec<Box<Submission>>) -> oneshot::Receiver<Vec<Reply>> {
         let (answer, answered) = oneshot::channel();
-        let admit = |submission: &Box<Submission>| Reply::Admitted {
+        let admit = |submission: &Submission| Reply::Admitted {
             event: EventId(1),
             uuid: submission.event.uuid,
             first_delivery: DeliveryId(1),
@@ -49,7 +49,12 @@ impl Intake for Yes {
                 .map(|target| (target.endpoint, CorrelationId(target.entropy)))
                 .collect(),
         };
-        let _ = answer.send(submissions.iter().map(admit).collect());
+        let _ = answer.send(
+            submissions
+                .iter()
+                .map(|submission| admit(submission))
+                .collect(),
+        );
         answered
     }
 

@@ -95,6 +95,7 @@ async fn serve(config: &Config, args: &Args) -> Outcome {
         let (limits, metrics, draining) = (limits.clone(), Arc::clone(&metrics), draining.clone());
         tokio::spawn(async move { http::serve(admin, router, &limits, metrics, draining).await })
     });
+    let tending = tokio::spawn(http::tend(Arc::clone(&api)));
     let router = http::router(api);
     let serving =
         tokio::spawn(
@@ -115,6 +116,8 @@ async fn serve(config: &Config, args: &Args) -> Outcome {
             Err(error) => return Err(Failure::no("the API ended early").because(error)),
         }
     }
+    // It has nothing to say, and a panic of its own was reported already.
+    let _ = tending.await;
     drop(dev);
     let stopped = tokio::task::spawn_blocking(move || node.stop()).await;
     match stopped {

@@ -25,8 +25,8 @@ section! {
         batch_items_max: usize = 1_000, 1..=10_000;
         /// Most endpoints that one event may go to. More is a broadcast, and is refused.
         fanout_max: usize = 1_000, 1..=10_000;
-        /// How long the head of a request may take to arrive. A half-sent head is the cheapest
-        /// attack there is.
+        /// How long the head of a request may take to arrive, and a connection may be idle between
+        /// two requests. A half-sent head is the cheapest attack there is.
         header_read_ms: u64 = 10_000, 100..=120_000;
         /// How long a request may take from its head to its answer.
         request_ms: u64 = 30_000, 100..=600_000;

@@ -18,6 +18,7 @@ mod v1;
 pub mod words;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -84,6 +85,8 @@ impl Api {
     }
 }
 
+/// Between two writings of when keys were used last.
+const LAST_USED_EVERY: Duration = Duration::from_secs(60);
 /// What a caller is told to wait while the process ends: another one is up by then.
 const DRAINING_RETRY_MS: u32 = 1_000;
 
@@ -171,6 +174,22 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
         .unwrap_or("unknown");
     tracing::error!(panic = text, "a handler panicked");
     Problem::of(Code::Internal).into_response()
+}
+
+/// Writes down now and then when keys were used last, until the process is asked to end, and once
+/// more then.
+pub async fn tend(api: Arc<Api>) {
+    let mut draining = api.draining.clone();
+    loop {
+        let asked = draining.wait_for(|draining| *draining);
+        let ended = tokio::time::timeout(LAST_USED_EVERY, asked).await.is_ok();
+        if let Ok(Err(error)) = blocking(&api, |api| api.registry.write_last_used()).await {
+            tracing::warn!(%error, "the last use of keys was not written");
+        }
+        if ended {
+            return;
+        }
+    }
 }
 
 /// Does what waits for a disk on a thread that may wait.
