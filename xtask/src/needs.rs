@@ -38,6 +38,14 @@ pub const STRACE: Need = Need {
     ],
 };
 
+/// What the public verifiers run on; they are installed from PyPI under `target/`.
+pub const PYTHON: Need = Need {
+    package: "python3-venv",
+    probe: &["python3", "-c", "import venv, ensurepip"],
+    purpose: "holding signatures against the packages that receivers use",
+    tests: &[],
+};
+
 /// A client that people copy lines for.
 pub const CURL: Need = Need {
     package: "curl",

@@ -2,7 +2,7 @@
 //!
 //! Absent here: how a part is run and counted; see [`crate::test`].
 
-use crate::needs::{CURL, Need, STRACE};
+use crate::needs::{CURL, Need, PYTHON, STRACE};
 
 /// One part of the suite.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +88,18 @@ pub const PARTS: &[Part] = &[
         needs: &[],
     },
     Part {
+        name: "signatures",
+        about: "real hand-overs, verified by the public packages",
+        work: Work::Tests(&["--package", "postrider", "--test", "signatures"]),
+        needs: &[PYTHON],
+    },
+    Part {
+        name: "http",
+        about: "the API: who may what, what is refused, limits, reading",
+        work: Work::Tests(&["--package", "postrider", "--test", "http*"]),
+        needs: &[],
+    },
+    Part {
         name: "ssrf",
         about: "no spelling of a forbidden address is reached",
         work: Work::Tests(&["--package", "postrider", "--test", "ssrf"]),
@@ -131,36 +143,50 @@ mod tests {
         }
     }
 
+    /// The integration tests of a package.
+    fn targets(package: &str) -> Vec<String> {
+        let directory = crate::root().join("crates").join(package).join("tests");
+        std::fs::read_dir(directory)
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.expect("a directory lists its files").path())
+            .filter(|path| {
+                path.extension().is_some_and(|extension| extension == "rs")
+                    || path.join("main.rs").is_file()
+            })
+            .filter_map(|path| path.file_stem()?.to_str().map(str::to_owned))
+            .collect()
+    }
+
     #[test]
     fn every_integration_test_is_in_one_part() {
-        for package in ["core", "server"] {
-            let directory = crate::root().join("crates").join(package).join("tests");
-            for entry in std::fs::read_dir(directory).into_iter().flatten() {
-                let path = entry.expect("a directory lists its files").path();
-                let is_target = path.extension().is_some_and(|extension| extension == "rs")
-                    || path.join("main.rs").is_file();
-                if !is_target {
-                    continue;
-                }
-                let target = path
-                    .file_stem()
-                    .and_then(|stem| stem.to_str())
-                    .expect("UTF-8");
-                let parts: Vec<&str> = PARTS
-                    .iter()
-                    .filter(|part| match part.work {
-                        Work::Tests(arguments) => arguments
-                            .windows(2)
-                            .any(|pair| pair[0] == "--test" && names(pair[1], target)),
-                        _ => false,
-                    })
-                    .map(|part| part.name)
-                    .collect();
-                assert_eq!(
-                    parts.len(),
-                    1,
-                    "{} is in {parts:?}: see PARTS",
-                    path.display()
+        for target in ["core", "server"].into_iter().flat_map(targets) {
+            let parts: Vec<&str> = PARTS
+                .iter()
+                .filter(|part| match part.work {
+                    Work::Tests(arguments) => arguments
+                        .windows(2)
+                        .any(|pair| pair[0] == "--test" && names(pair[1], &target)),
+                    _ => false,
+                })
+                .map(|part| part.name)
+                .collect();
+            assert_eq!(parts.len(), 1, "tests/{target} is in {parts:?}: see PARTS");
+        }
+    }
+
+    #[test]
+    fn no_part_is_empty() {
+        let targets: Vec<String> = ["core", "server"].into_iter().flat_map(targets).collect();
+        for part in PARTS {
+            let Work::Tests(arguments) = part.work else {
+                continue;
+            };
+            for pair in arguments.windows(2).filter(|pair| pair[0] == "--test") {
+                assert!(
+                    targets.iter().any(|target| names(pair[1], target)),
+                    "{}",
+                    part.name
                 );
             }
         }
