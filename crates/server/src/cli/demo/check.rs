@@ -348,10 +348,15 @@ impl<'a> Sight<'a> {
         let Some(nature) = self.evidence.fakes.get(&row.path) else {
             return Err(format!("its fake {:?} is not known", row.path));
         };
-        let needs_hit = !matches!(nature, Nature::Absent) && row.state != State::Expired;
-        let retired = matches!(nature, Nature::Gone) && row.cause == Cause::EndpointRetired;
-        if needs_hit && !retired && hits.is_empty() {
+        if row.state == State::Rejected && hits.is_empty() && row.cause != Cause::EndpointRetired {
             return Err(format!("{} but its fake never saw it", said()));
+        }
+        // An attempt that left no trace died in a kill, before its first byte.
+        let traceless = row.attempts.saturating_sub(hits.len() as u64);
+        let kills = self.evidence.outages.len() as u64;
+        if *nature != Nature::Absent && row.state == State::Exhausted && traceless > kills {
+            let many = format!("{traceless} attempts left no trace, with {kills} kills");
+            return Err(format!("{} but {many}", said()));
         }
         if nature.permits(row) {
             Ok(())

@@ -92,6 +92,8 @@ pub struct Row {
     pub state: State,
     /// Why.
     pub cause: Cause,
+    /// Attempts that were opened.
+    pub attempts: u64,
     /// Place in its order, if it has one.
     pub sequence: Option<u64>,
     /// Its history, oldest first; empty where it was not asked for.

@@ -136,6 +136,7 @@ fn row(item: &Value, paths: &std::collections::HashMap<String, String>) -> Resul
         guarantee: Guarantee::from_name(word("guarantee")).ok_or_else(unread)?,
         state: State::from_name(word("state")).ok_or_else(unread)?,
         cause: Cause::from_code(word("cause")).ok_or_else(unread)?,
+        attempts: item["attempt"].as_u64().unwrap_or(0),
         sequence: item["sequence"].as_u64(),
         entries: Vec::new(),
     })

@@ -37,8 +37,9 @@ jitter = "equal"
 attempts_max = 100
 throttle_ms = 100
 retry_after_cap_s = 1
-breaker_answers_min = 5000
-breaker_answers_max = 5000
+breaker_error_percent = 100
+breaker_answers_min = 1000
+breaker_answers_max = 1000
 adaptive = false
 
 [policies.demo-brief]
@@ -49,8 +50,9 @@ cap_ms = 200
 attempts_max = 3
 throttle_ms = 100
 retry_after_cap_s = 1
-breaker_answers_min = 5000
-breaker_answers_max = 5000
+breaker_error_percent = 100
+breaker_answers_min = 1000
+breaker_answers_max = 1000
 adaptive = false
 
 [policies.demo-rested]
@@ -223,7 +225,7 @@ fn receivers(tenant: &str) -> Vec<Receiver> {
     let table: Vec<(&str, &'static str, Nature, When, Act)> = vec![
         ("good-1", patient, Accepts, When::First(0), status(200)),
         ("good-2", patient, Accepts, When::First(0), status(200)),
-        ("good-3", rested, Accepts, When::Always, status(204)),
+        ("good-3", patient, Accepts, When::Always, status(204)),
         ("slow", patient, Accepts, When::Always, slow),
         ("idle", patient, Accepts, When::Always, idle),
         ("drip", patient, Accepts, When::Always, Act::SlowBody(1)),
@@ -242,12 +244,12 @@ fn receivers(tenant: &str) -> Vec<Receiver> {
         ("resets-after", patient, lost, first.clone(), Act::ResetAfterRequest),
         ("closes", patient, lost, first.clone(), Act::CloseAfterRequest),
         ("babbles", patient, invalid, first, Act::Garbage),
-        ("301", brief, Refuses(Cause::Redirected), When::Always, status(301)),
-        ("400", brief, Refuses(Cause::BadRequest), When::Always, status(400)),
-        ("401", brief, Refuses(Cause::AuthFailure), When::Always, status(401)),
-        ("404", brief, Refuses(Cause::NotFound), When::Always, status(404)),
-        ("413", brief, Refuses(Cause::PayloadTooLarge), When::Always, status(413)),
-        ("410", brief, Gone, When::Always, status(410)),
+        ("301", patient, Refuses(Cause::Redirected), When::Always, status(301)),
+        ("400", patient, Refuses(Cause::BadRequest), When::Always, status(400)),
+        ("401", patient, Refuses(Cause::AuthFailure), When::Always, status(401)),
+        ("404", patient, Refuses(Cause::NotFound), When::Always, status(404)),
+        ("413", patient, Refuses(Cause::PayloadTooLarge), When::Always, status(413)),
+        ("410", patient, Gone, When::Always, status(410)),
         ("500", brief, fails, When::Always, status(500)),
         ("503", rested, fails, When::Always, status(503)),
         ("busy-absurd", brief, Fails(Cause::RateLimited), When::Always, busy(RetryAfter::Absurd)),

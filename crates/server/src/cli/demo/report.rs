@@ -102,10 +102,7 @@ impl Report<'_> {
         );
         line(findings.lost.to_string(), "lost");
         let dead: usize = findings.dead_letters.values().sum();
-        line(
-            dead.to_string(),
-            "dead letters, all where their receivers wanted them:",
-        );
+        line(dead.to_string(), "dead letters, by cause:");
         for (cause, count) in &findings.dead_letters {
             let _ = writeln!(text, "             {count:>6}  {cause}");
         }

@@ -42,6 +42,7 @@ fn row(id: &str, guarantee: Guarantee, path: &str, sequence: Option<u64>) -> Row
         guarantee,
         state: State::Accepted,
         cause: Cause::Accepted,
+        attempts: 1,
         sequence,
         entries: vec![step(1, false), step(2, false), step(3, true)],
     }
@@ -158,6 +159,17 @@ fn what_is_lost_is_found() {
         lost
     );
     assert_eq!(broken(|e| e.rows[4].cause = Cause::NotFound), lost);
+    let spent_by = |attempts| {
+        move |e: &mut Evidence| {
+            e.fakes
+                .insert("/bad".to_owned(), Nature::Fails(Cause::BadRequest));
+            (e.rows[4].state, e.rows[4].cause) = (State::Exhausted, Cause::AttemptsSpent);
+            e.rows[4].attempts = attempts;
+        }
+    };
+    // One attempt is known to the fake, and there was one kill.
+    assert_eq!(broken(spent_by(2)), []);
+    assert_eq!(broken(spent_by(3)), lost);
     assert_eq!(broken(|e| drop(e.received.pop())), lost);
     assert_eq!(
         broken(|e| e.rows[1].path = "/bad".into())[0],
