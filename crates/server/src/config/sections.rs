@@ -85,18 +85,15 @@ section! {
         connect_ms: u64 = 3_000, 100..=60_000;
         /// How long the answer may take once the request is written.
         response_ms: u64 = 5_000, 100..=120_000;
-        /// Bytes of an answer's head at most.
-        response_head_bytes_max: usize = 16_384, 1_024..=262_144;
-        /// Bytes of an answer's body that are read before the connection is given up.
-        response_read_bytes_max: usize = 65_536, 0..=16_777_216;
-        /// How long an idle connection is kept.
-        idle_ms: u64 = 60_000, 0..=600_000;
+        /// How long an idle HTTP/1.1 connection is kept: below what servers keep theirs for, so
+        /// that a request does not meet a connection that is just being closed.
+        idle_ms: u64 = 4_000, 0..=600_000;
+        /// The same for an HTTP/2 connection, whose end is announced.
+        idle_shared_ms: u64 = 60_000, 0..=600_000;
         /// Idle connections kept to one address.
-        idle_per_host_max: usize = 64, 0..=10_000;
-        /// Open connections at most.
-        connections_max: usize = 8_192, 1..=1_000_000;
-        /// Idle time after which the system probes a connection.
-        keepalive_ms: u64 = 30_000, 1_000..=7_200_000;
+        idle_per_host_max: usize = 256, 0..=10_000;
+        /// Idle connections kept at most, about 12 KiB each.
+        idle_total_max: usize = 4_096, 0..=1_000_000;
     }
 
     /// Which networks deliveries may reach.
@@ -106,6 +103,12 @@ section! {
         allow: Vec<Network> = Vec::new();
         /// Plain `http://` endpoints may be registered. Signatures do not hide a payload.
         allow_http: bool = false;
+        /// Networks that may not be reached, whatever else is said.
+        deny: Vec<Network> = Vec::new();
+        /// Local names that are looked up all the same: whole names, or `*.suffix`.
+        allow_hosts: Vec<String> = Vec::new();
+        /// Ports below 1024 that may be reached beside 80 and 443.
+        allow_ports: Vec<u16> = Vec::new();
     }
 
     /// What is written to standard error.

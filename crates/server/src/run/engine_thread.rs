@@ -70,6 +70,8 @@ pub struct Start {
     pub unsettled: Unsettled,
     /// The writing half of the store, recovered.
     pub ledger: Box<dyn Ledger>,
+    /// Records of one commit at the most: bounds how long one takes.
+    pub commit_records_max: usize,
     /// Submissions on their way at the most.
     pub waiting_max: u64,
     /// A commit that takes longer than this closes the intake until it is over.
@@ -133,6 +135,7 @@ impl EngineThread {
             stats: Arc::clone(&stats),
             gauges: Arc::clone(&parts.gauges),
             metrics: Arc::clone(&parts.metrics),
+            commit_records_max: start.commit_records_max,
         };
         let writer = std::thread::Builder::new()
             .name("writer".into())

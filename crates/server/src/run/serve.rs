@@ -144,6 +144,7 @@ impl Node {
             },
             unsettled,
             ledger: Box::new(ledger),
+            commit_records_max: config.store.commit_records_max,
             waiting_max: config.engine.intake_queue_max as u64,
             commit_slow_ms: i64::try_from(config.engine.commit_slow_ms).unwrap_or(i64::MAX),
         };
@@ -233,15 +234,24 @@ fn limits(config: &Config) -> Limits {
         response_ms: config.transport.response_ms,
         idle_ms: config.transport.idle_ms,
         idle_host_max: config.transport.idle_per_host_max,
-        idle_total_max: config.transport.connections_max,
+        idle_total_max: config.transport.idle_total_max,
+        idle_shared_ms: config.transport.idle_shared_ms,
         ..Limits::default()
     }
 }
 
 fn network(config: &Config) -> NetworkPolicy {
+    let nets = |networks: &[Network]| networks.iter().filter_map(net).collect();
     NetworkPolicy {
-        allow: config.network.allow.iter().filter_map(net).collect(),
+        allow: nets(&config.network.allow),
+        deny: nets(&config.network.deny),
         allow_http: config.network.allow_http,
+        allow_hosts: config.network.allow_hosts.clone(),
+        allow_ports: config.network.allow_ports.clone(),
+        own: [Some(config.server.listen), config.server.admin_listen]
+            .into_iter()
+            .flatten()
+            .collect(),
         ..NetworkPolicy::default()
     }
 }

@@ -18,8 +18,6 @@ use crate::clock::Clock;
 use crate::observe::{Hop, Metrics};
 use crate::store::{Fatal, Ledger, Verdict};
 
-/// Records of one commit at the most: bounds how long one commit takes.
-pub const COMMIT_RECORDS_MAX: usize = 4_096;
 /// Longest time without housekeeping.
 const TEND_EVERY: Duration = Duration::from_millis(50);
 
@@ -42,6 +40,7 @@ pub(super) struct Writer {
     pub stats: Arc<WriterStats>,
     pub gauges: Arc<Gauges>,
     pub metrics: Arc<Metrics>,
+    pub commit_records_max: usize,
 }
 
 impl Writer {
@@ -51,7 +50,7 @@ impl Writer {
     /// [`Fatal`] if the store cannot tell any more what is on disk. Nothing that was not answered
     /// by then may ever be.
     pub fn run(mut self) -> Result<(), Fatal> {
-        let mut batch: Vec<Record> = Vec::with_capacity(COMMIT_RECORDS_MAX);
+        let mut batch: Vec<Record> = Vec::with_capacity(self.commit_records_max);
         let mut tended = Instant::now();
         let mut more = false;
         loop {
@@ -61,7 +60,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            while batch.len() < COMMIT_RECORDS_MAX
+            while batch.len() < self.commit_records_max
                 && let Ok(records) = self.records.try_recv()
             {
                 batch.extend(records.into_iter().map(|record| *record));

@@ -32,6 +32,7 @@ pub fn config(dir: &Path, policy: Policy) -> Config {
     config.network = NetworkRules {
         allow: vec!["127.0.0.0/8".parse().expect("a network")],
         allow_http: true,
+        ..NetworkRules::default()
     };
     config.log.attempts = false;
     config.policies = vec![policy];
