@@ -499,3 +499,55 @@ async fn want_of_room_is_told_with_a_time_to_come_back() {
     assert_eq!(kit.metrics.refused_overloaded.get(), 3);
     assert!(kit.engine.sent().is_empty());
 }
+
+#[tokio::test]
+async fn bodies_together_take_no_more_room_than_there_is() {
+    let limits = config::Server {
+        bodies_bytes_max: 4_194_304,
+        ..config::Server::default()
+    };
+    let kit = Kit::with(limits);
+    kit.endpoint("acme", ANNA).await;
+    let key = kit.key(Role::Writer, Some("acme"));
+    let (asked, first_poll) = tokio::sync::oneshot::channel();
+    let request = http::Request::post("/v1/events/batch")
+        .header("authorization", format!("Bearer {key}"))
+        .header("content-length", "4194304")
+        .body(axum::body::Body::new(Pending(Some(asked))))
+        .unwrap();
+    let router = kit.router.clone();
+    let held = tokio::spawn(async move { http_kit::call(&router, request).await });
+    first_poll.await.unwrap();
+    let body = r#"{"type":"order.paid","payload":1}"#;
+    let answer = kit.post(&key, "/v1/events", body).await;
+    assert_eq!(
+        (answer.http_status.as_u16(), &*answer.code()),
+        (429, "overloaded")
+    );
+    held.abort();
+    assert!(held.await.unwrap_err().is_cancelled());
+    let answer = kit.post(&key, "/v1/events", body).await;
+    assert_eq!(
+        answer.http_status,
+        StatusCode::ACCEPTED,
+        "the room is free again"
+    );
+}
+
+/// A body that says when it is first asked for, and never comes.
+struct Pending(Option<tokio::sync::oneshot::Sender<()>>);
+
+impl hyper::body::Body for Pending {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
+        if let Some(asked) = self.0.take() {
+            let _ = asked.send(());
+        }
+        std::task::Poll::Pending
+    }
+}

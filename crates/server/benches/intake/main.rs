@@ -6,6 +6,7 @@
 //!
 //! Absent here: sockets, the engine and the disk.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use postrider::config;
 use postrider::http::intake::{Intake, Load, Locate};
-use postrider::http::{Api, router};
+use postrider::http::{Api, body_room, router};
 use postrider::observe::Metrics;
-use postrider::registry::{EndpointDraft, KeyDraft, Registry, Role, TlsProfile};
+use postrider::registry::{EndpointDraft, KeyDraft, KeyPace, Registry, Role, TlsProfile};
 use postrider::store::model::ModelStore;
 use postrider::vault::Vault;
 use postrider_core::engine::Reply;
@@ -97,7 +98,13 @@ fn main() {
 
 async fn run() -> bool {
     let vault = Vault::of(&[7; 32]);
-    let registry = Arc::new(Registry::in_memory(&vault).expect("a registry"));
+    let dir = tempfile::tempdir().expect("a directory");
+    // Faster than anybody can ask: what is measured is not the limit.
+    let pace = KeyPace {
+        requests_per_s: NonZeroU32::MAX,
+        burst: NonZeroU32::MAX,
+    };
+    let registry = Arc::new(Registry::open(dir.path(), &vault, pace).expect("a registry"));
     let now = Time(1);
     let tenant = registry.create_tenant("acme", now).expect("a tenant").id;
     let draft = |n: usize, event_types: &[&str]| EndpointDraft {
@@ -135,6 +142,7 @@ async fn run() -> bool {
         locate: Arc::new(Yes),
         metrics: Arc::new(Metrics::default()),
         limits: config::Server::default(),
+        body_room: body_room(&config::Server::default()),
         allow_http: false,
         retry_after_ms: 1_000,
         draining,

@@ -151,6 +151,7 @@ fn api(
         allow_http: config.network.allow_http,
         retry_after_ms: config.engine.retry_after_ms,
         draining,
+        body_room: http::body_room(&config.server),
     }
 }
 

@@ -21,6 +21,9 @@ section! {
         body_bytes_max: usize = 262_144, 1_024..=4_194_304;
         /// Largest body of a batch.
         batch_bytes_max: usize = 4_194_304, 1_024..=67_108_864;
+        /// Bytes of all bodies together that are being read or are on their way to the disk;
+        /// beyond it, intake answers 429. Bounds what callers can make the process hold.
+        bodies_bytes_max: usize = 268_435_456, 4_194_304..=68_719_476_736;
         /// Most items in a batch. Each gets an answer of its own.
         batch_items_max: usize = 1_000, 1..=10_000;
         /// Most endpoints that one event may go to. More is a broadcast, and is refused.

@@ -26,7 +26,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use postrider_core::engine::Why;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::config;
@@ -57,6 +57,17 @@ pub struct Api {
     pub retry_after_ms: u64,
     /// Turns true when the process was asked to end.
     pub draining: watch::Receiver<bool>,
+    /// Room for bodies of events that are read or on their way to the disk; see [`body_room`].
+    pub body_room: Arc<Semaphore>,
+}
+
+/// The room for bodies that the configuration allows, in KiB.
+#[must_use]
+pub fn body_room(limits: &config::Server) -> Arc<Semaphore> {
+    let bytes = limits.bodies_bytes_max.max(limits.batch_bytes_max);
+    Arc::new(Semaphore::new(
+        (bytes / 1_024 + 1).min(Semaphore::MAX_PERMITS),
+    ))
 }
 
 impl Api {
@@ -73,6 +84,16 @@ impl Api {
         }
         self.count_refusal(Why::Overloaded);
         Err(Problem::of(Code::Overloaded).retry_after_ms(self.retry_after_ms))
+    }
+
+    /// There is room for a body of this length; it is taken until the permit is dropped.
+    fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let kib = u32::try_from(bytes / 1_024 + 1).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.body_room).try_acquire_many_owned(kib);
+        room.map_err(|_| {
+            self.count_refusal(Why::Overloaded);
+            Problem::of(Code::Overloaded).retry_after_ms(self.retry_after_ms)
+        })
     }
 
     fn count_refusal(&self, why: Why) {

@@ -35,6 +35,9 @@ use crate::observe::Metrics;
 const ACCEPT_RETRY_MS: u64 = 50;
 /// Between two pings on an idle HTTP/2 connection, and how long an answer to one may take.
 const PING_MS: u64 = 20_000;
+/// Bytes that a peer may send on one HTTP/2 stream, and on one connection, before they are read.
+const STREAM_WINDOW_BYTES: u32 = 262_144;
+const CONNECTION_WINDOW_BYTES: u32 = 1_048_576;
 /// Headers of a request at most.
 const HEADERS_MAX: usize = 100;
 
@@ -120,6 +123,8 @@ fn builder(limits: &config::Server) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_max)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_millis(PING_MS))
         .keep_alive_timeout(Duration::from_millis(PING_MS));

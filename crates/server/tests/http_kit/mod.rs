@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use postrider::config;
 use postrider::http::intake::{Intake, Load};
-use postrider::http::{Api, admin_router, router};
+use postrider::http::{Api, admin_router, body_room, router};
 use postrider::observe::Metrics;
 use postrider::registry::{Change, Endpoint, Gatekeeper, KeyDraft, Registry, Role, Tenant};
 use postrider::stamp::OuterIds;
@@ -50,6 +50,7 @@ pub struct Kit {
     keys: Mutex<HashMap<(Role, Option<String>), String>>,
 }
 
+#[derive(Debug)]
 pub struct Answer {
     pub http_status: StatusCode,
     pub headers: HeaderMap,
@@ -99,6 +100,7 @@ impl Kit {
             reader,
             locate: Arc::new(ids),
             metrics: Arc::clone(&metrics),
+            body_room: body_room(&limits),
             limits,
             allow_http: false,
             retry_after_ms: 1_500,

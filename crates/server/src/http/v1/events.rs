@@ -19,8 +19,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use postrider_core::engine::Reply;
 use postrider_core::event::{Seen, Submission};
-use postrider_core::id::{CorrelationId, DeliveryId, EndpointId};
+use postrider_core::id::{CorrelationId, DeliveryId, EndpointId, TenantId};
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -32,7 +33,7 @@ use crate::http::error::{Code, Problem, ProblemBody, refused};
 use crate::http::words::{moment, parse_uuid};
 use crate::http::{Api, blocking};
 use crate::observe::Hop;
-use crate::registry::validate;
+use crate::registry::{Directory, Policies, validate};
 
 /// Header of the idempotency key of an event that has no id of its own.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -98,23 +99,14 @@ pub(super) async fn submit(
 ) -> Result<Response, Problem> {
     let tenant = caller.tenant()?;
     let started = Instant::now();
-    let (headers, bytes) = read(&api, request, api.limits.body_bytes_max).await?;
+    let (headers, bytes, _room) = read(&api, request, api.limits.body_bytes_max).await?;
     let submission = {
         let event: EventIn<'_> = body::parse(&bytes)?;
         let directory = api.registry.directory();
         let policies = api.registry.policies();
-        let mut desk = Desk {
-            tenant,
-            now: api.intake.now(),
-            traceparent: traceparent(&headers),
-            idempotency_key: idempotency_key(&headers)?,
-            directory: &directory,
-            policies: &policies,
-            fanout_max: api.limits.fanout_max,
-            payload_bytes_max: api.limits.body_bytes_max,
-            random: rand::rng(),
-            found: Vec::new(),
-        };
+        let mut desk = desk(&api, tenant, &directory, &policies);
+        desk.traceparent = traceparent(&headers);
+        desk.idempotency_key = idempotency_key(&headers)?;
         desk.submission(&event)?
     };
     let mut answers = hand_over(&api, vec![submission], started).await?;
@@ -139,22 +131,12 @@ pub(super) async fn submit_batch(
 ) -> Result<Response, Problem> {
     let tenant = caller.tenant()?;
     let started = Instant::now();
-    let (headers, bytes) = read(&api, request, api.limits.batch_bytes_max).await?;
+    let (headers, bytes, _room) = read(&api, request, api.limits.batch_bytes_max).await?;
     let (submissions, mut answers) = {
         let directory = api.registry.directory();
         let policies = api.registry.policies();
-        let desk = Desk {
-            tenant,
-            now: api.intake.now(),
-            traceparent: traceparent(&headers),
-            idempotency_key: None,
-            directory: &directory,
-            policies: &policies,
-            fanout_max: api.limits.fanout_max,
-            payload_bytes_max: api.limits.body_bytes_max,
-            random: rand::rng(),
-            found: Vec::new(),
-        };
+        let mut desk = desk(&api, tenant, &directory, &policies);
+        desk.traceparent = traceparent(&headers);
         sort_out(desk, &bytes, api.limits.batch_items_max)?
     };
     drop(bytes);
@@ -237,16 +219,40 @@ pub(super) struct EventView {
     deliveries: Vec<Sent>,
 }
 
-/// Refuses early what would be refused later, then reads the body.
+/// Refuses early what would be refused later, then reads the body. The room that it takes is held
+/// until the answer is known, so that payloads on their way to the disk have a bound in bytes.
 async fn read(
     api: &Api,
     request: Request<Body>,
     bytes_max: usize,
-) -> Result<(HeaderMap, bytes::Bytes), Problem> {
+) -> Result<(HeaderMap, bytes::Bytes, OwnedSemaphorePermit), Problem> {
     api.room()?;
     let (parts, body) = request.into_parts();
-    let bytes = body::read(body, body::length(&parts), bytes_max).await?;
-    Ok((parts.headers, bytes))
+    let length = body::length(&parts);
+    let room = api.room_for(length.unwrap_or(bytes_max).min(bytes_max))?;
+    let bytes = body::read(body, length, bytes_max).await?;
+    Ok((parts.headers, bytes, room))
+}
+
+/// Where events of one request are turned into commands.
+fn desk<'a>(
+    api: &Api,
+    tenant: TenantId,
+    directory: &'a Directory,
+    policies: &'a Policies,
+) -> Desk<'a> {
+    Desk {
+        tenant,
+        now: api.intake.now(),
+        traceparent: "",
+        idempotency_key: None,
+        directory,
+        policies,
+        fanout_max: api.limits.fanout_max,
+        payload_bytes_max: api.limits.body_bytes_max,
+        random: rand::rng(),
+        found: Vec::new(),
+    }
 }
 
 /// The answer to an item that came to nothing; `None` where the engine's is awaited.
@@ -419,20 +425,9 @@ pub(super) async fn send_test(
         let directory = api.registry.directory();
         let policies = api.registry.policies();
         let tenant = directory.by_uuid(endpoint).map(|endpoint| endpoint.tenant);
-        let mut desk = Desk {
-            tenant: tenant
-                .filter(|t| caller.sees(*t))
-                .ok_or(Problem::of(Code::NotFound))?,
-            now: api.intake.now(),
-            traceparent: "",
-            idempotency_key: None,
-            directory: &directory,
-            policies: &policies,
-            fanout_max: 1,
-            payload_bytes_max: api.limits.body_bytes_max,
-            random: rand::rng(),
-            found: Vec::new(),
-        };
+        let tenant = tenant.filter(|tenant| caller.sees(*tenant));
+        let tenant = tenant.ok_or_else(|| Problem::of(Code::NotFound))?;
+        let mut desk = desk(api, tenant, &directory, &policies);
         desk.submission(&event)?
     };
     let mut answers = hand_over(api, vec![submission], started).await?;
