@@ -8,8 +8,10 @@
 //! Absent here: rows that are there. The price is only paid for what is not.
 
 use postrider_core::id::{DeliveryId, EventId};
+use postrider_core::time::Time;
 use rusqlite::{Connection, Params};
 
+use super::Retention;
 use super::day::find_event;
 use super::reader::Trouble;
 use super::row::{self, DeliveryRow, EventRow};
@@ -85,8 +87,13 @@ pub(super) fn of_event(connection: &Connection, id: EventId) -> Result<(), Troub
     }
 }
 
-/// Checks that the payload of an event, which was not found, is not needed any more.
-pub(super) fn of_payload(connection: &Connection, id: EventId) -> Result<(), Trouble> {
+/// Checks that the payload of an event, which was not found, may have been deleted by `seen_at`.
+pub(super) fn of_payload(
+    connection: &Connection,
+    id: EventId,
+    retention: &Retention,
+    seen_at: Time,
+) -> Result<(), Trouble> {
     let Some(row) = find_event(connection, id)? else {
         return of_event(connection, id);
     };
@@ -98,7 +105,7 @@ pub(super) fn of_payload(connection: &Connection, id: EventId) -> Result<(), Tro
     );
     let mut rows = statement.query(range)?;
     while let Some(row) = rows.next()? {
-        if !row::read_delivery(row)?.delivery.state.is_settled() {
+        if !retention.is_due(&row::read_delivery(row)?.delivery, seen_at) {
             let what = format!("the payload of event {id} is not where it was");
             return Err(Trouble::Damaged(what));
         }

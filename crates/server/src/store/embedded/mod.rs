@@ -56,7 +56,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use arc_swap::ArcSwap;
 use postrider_core::id::{DeliveryId, EventId, Seq};
@@ -90,6 +90,20 @@ pub struct Retention {
     pub payload_keep_ms: i64,
     /// The same where a delivery is a dead letter.
     pub dead_payload_keep_ms: i64,
+}
+
+impl Retention {
+    /// Whether a delivery needs its payload no longer at `now`.
+    #[must_use]
+    pub fn is_due(&self, delivery: &Delivery, now: Time) -> bool {
+        let keep_ms = match delivery.is_dead_letter() {
+            true => self.dead_payload_keep_ms,
+            false => self.payload_keep_ms,
+        };
+        delivery
+            .settled_at
+            .is_some_and(|settled| settled.plus(keep_ms) <= now)
+    }
 }
 
 impl Default for Retention {
@@ -247,6 +261,9 @@ pub(super) struct Shared {
     last_delivery: AtomicU64,
     /// Highest event id that is durable.
     last_event: AtomicU64,
+    retention: Retention,
+    /// The latest moment of housekeeping, ms: nothing that was not due by then is deleted.
+    seen_at: AtomicI64,
     stats: StoreStats,
 }
 

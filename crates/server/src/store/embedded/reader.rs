@@ -130,7 +130,11 @@ impl Reader for EmbeddedReader {
         };
         file.read(|connection| {
             let find = || match find_payload(connection, id)? {
-                None => absence::of_payload(connection, id).map(|()| None),
+                None => {
+                    let seen_at = Time(self.shared.seen_at.load(Ordering::Acquire));
+                    let retention = &self.shared.retention;
+                    absence::of_payload(connection, id, retention, seen_at).map(|()| None)
+                }
                 found => Ok(found),
             };
             let Some(sealed) = find().map_err(|trouble: Trouble| trouble.of(file))? else {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use postrider_core::id::{EndpointId, Epoch, Seq};
@@ -77,6 +77,8 @@ impl EmbeddedLedger {
             durable: AtomicU64::new(0),
             last_delivery: AtomicU64::new(0),
             last_event: AtomicU64::new(0),
+            retention: options.retention,
+            seen_at: AtomicI64::new(checkpoint.seen_at.0),
             stats: StoreStats::default(),
         });
         let mut ledger = EmbeddedLedger {

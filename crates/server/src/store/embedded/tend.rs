@@ -269,6 +269,7 @@ impl EmbeddedLedger {
 
     /// Lets the ledger grow older by what has passed steadily.
     fn count_age(&mut self, now: Time) {
+        self.shared.seen_at.fetch_max(now.0, Ordering::AcqRel);
         let seen_at = std::mem::replace(&mut self.checkpoint.seen_at, now);
         if seen_at != Time(0) {
             let passed = now.since(seen_at).clamp(0, AGE_STEP_MS_MAX);
