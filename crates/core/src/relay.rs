@@ -57,7 +57,7 @@ impl RelayCursor {
 
     /// The broker confirmed an entry. Returns the cursor to keep, if it moved.
     pub fn confirm(&mut self, seq: Seq) -> Option<Seq> {
-        if seq <= self.confirmed || !self.published.contains(&seq) {
+        if seq <= self.confirmed || self.published.binary_search(&seq).is_err() {
             return None;
         }
         self.ahead.insert(seq);
@@ -98,5 +98,43 @@ mod tests {
         cursor.rewind();
         assert_eq!(cursor.read_after(), Seq(13));
         assert_eq!(cursor.confirm(Seq(14)), None);
+    }
+
+    proptest::proptest! {
+        /// Whatever is published and confirmed, in whatever order and however often: the cursor
+        /// never runs backwards, and never passes an entry that was not confirmed.
+        #[test]
+        fn never_passes_what_is_not_confirmed(
+            steps in proptest::collection::vec((0..3_u8, 1..20_u64), 0..200),
+        ) {
+            let mut cursor = RelayCursor::new(Seq(0));
+            let mut published = std::collections::BTreeMap::new();
+            for (step, seq) in steps {
+                let before = cursor.confirmed();
+                match step {
+                    0 if Seq(seq) > cursor.read_after() => {
+                        cursor.publish(Seq(seq));
+                        published.insert(seq, false);
+                    }
+                    0 => cursor.publish(Seq(seq)),
+                    1 => {
+                        let moved = cursor.confirm(Seq(seq));
+                        published.entry(seq).and_modify(|confirmed| *confirmed = true);
+                        proptest::prop_assert_eq!(moved.is_some(), cursor.confirmed() > before);
+                    }
+                    _ if seq == 1 => {
+                        cursor.rewind();
+                        published.split_off(&(cursor.confirmed().0 + 1));
+                    }
+                    _ => {}
+                }
+                proptest::prop_assert!(cursor.confirmed() >= before);
+                let first_open = published.iter().find(|(_, confirmed)| !**confirmed);
+                let first_open = first_open.map_or(u64::MAX, |(seq, _)| *seq);
+                proptest::prop_assert!(cursor.confirmed().0 < first_open);
+                let told = published.range(..first_open).next_back();
+                proptest::prop_assert_eq!(told.map_or(0, |(seq, _)| *seq), cursor.confirmed().0);
+            }
+        }
     }
 }
