@@ -65,7 +65,9 @@ impl Engine {
         let at = row.delivery.due_at.min(row.delivery.expires_at);
         if at <= now {
             self.ready(now, id, effects);
-        } else if crowded && row.delivery.lane.is_none() && at > now.plus(self.config.park_after_ms)
+        } else if crowded
+            && can_wait_on_disk(&row.delivery)
+            && at > now.plus(self.config.park_after_ms)
         {
             self.rows.remove(&id);
             self.parked += 1;

@@ -287,5 +287,8 @@ fn an_ordered_delivery_is_never_parked_on_disk() {
     bench.admit(&event(1).lane(7).due_in(3_600_000));
     bench.admit(&event(2).lane(7).due_in(3_600_000));
     assert_eq!((bench.figures().window, bench.figures().parked), (2, 0));
+    bench.config.window_max = 1;
+    bench.crash();
+    assert_eq!((bench.figures().window, bench.figures().parked), (2, 0));
     assert!(bench.row(2).due_at > Time(0));
 }

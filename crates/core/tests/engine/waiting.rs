@@ -2,7 +2,7 @@
 
 use postrider_core::cause::Cause;
 use postrider_core::endpoint::{Gate, Reach};
-use postrider_core::engine::{Config, Reply};
+use postrider_core::engine::{Config, Input, Reply};
 use postrider_core::ledger::State;
 use postrider_core::outcome::OutcomeKind;
 use postrider_core::policy::{Policy, RatePolicy};
@@ -153,9 +153,66 @@ fn many_lapse_in_bounded_steps() {
     };
     bench.admit(&many);
     bench.now = bench.now.plus(500);
-    bench.turn([postrider_core::engine::Input::Wake]);
+    bench.turn([Input::Wake]);
     assert_eq!(bench.world().records.len(), 1_024);
     bench.pass(20);
+    bench.assert_at_rest();
+}
+
+#[test]
+fn what_lapses_keeps_to_the_bound_of_records() {
+    let config = Config {
+        records_max: 100,
+        ..Config::default()
+    };
+    let mut bench = Bench::with(config, policy(), 1);
+    bench.tell(paused());
+    let many = Draft {
+        endpoints: vec![1; 500],
+        ..event(1).ttl(500)
+    };
+    bench.admit(&many);
+    bench.now = bench.now.plus(500);
+    bench.turn([Input::Wake]);
+    assert_eq!(bench.world().records.len(), 100);
+    bench.now = bench.now.plus(1_000);
+    bench.turn([Input::Wake]);
+    assert_eq!(
+        bench.world().records.len(),
+        100,
+        "the store has not answered"
+    );
+    bench.pass(100);
+    bench.assert_at_rest();
+}
+
+#[test]
+fn a_row_is_asked_for_once_at_a_time() {
+    let config = Config {
+        window_max: 2,
+        park_after_ms: 1_000,
+        ..Config::default()
+    };
+    let mut bench = Bench::with(config, policy(), 1);
+    for key in 1..=2 {
+        bench.admit(&event(key).due_in(50_000));
+    }
+    bench.end_all(OutcomeKind::Accept);
+    assert_eq!(bench.figures().parked, 1);
+    let asks = [bench.cancel(2), bench.cancel(2)];
+    bench.now = bench.now.plus(50_000);
+    bench.turn([Input::Wake]);
+    bench.commit();
+    assert_eq!(
+        bench.world().loads.len(),
+        1,
+        "a second answer could be an old one"
+    );
+    bench.load();
+    bench.commit();
+    assert_eq!(bench.reply(asks[0]), Some(Reply::Cancelled));
+    assert_eq!(bench.reply(asks[1]), Some(Reply::TooLate(State::Cancelled)));
+    bench.end_all(OutcomeKind::Accept);
     bench.assert_at_rest();
 }
 
