@@ -4,11 +4,16 @@
 //! whole way is measured by `postrider bench`.
 
 mod keys;
+mod life;
 mod probe;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Records, or keys, in one commit.
 pub const BATCH: usize = 512;
@@ -33,15 +38,27 @@ enum Part {
         #[arg(long, default_value_t = 20_000_000)]
         keys: u64,
     },
+    /// Lives of deliveries: instructions, bytes, CPU, latencies, the longest stall
+    Life {
+        #[arg(long, default_value_t = 400_000)]
+        rows: u64,
+    },
+    /// What `life` starts under valgrind
+    #[command(hide = true)]
+    Watched { part: String },
 }
 
 fn main() {
     let arguments = Arguments::parse();
     let temporary = tempfile::tempdir().expect("a temporary directory can be made");
-    let dir = arguments.dir.unwrap_or_else(|| temporary.path().to_owned());
+    let dir = arguments
+        .dir
+        .unwrap_or_else(|| temporary.path().join("data"));
     std::fs::create_dir_all(&dir).expect("the directory can be made");
     let report = match arguments.part {
         Part::Keys { keys } => keys::run(&dir, keys),
+        Part::Life { rows } => life::run(&dir, rows),
+        Part::Watched { part } => life::watched(&dir, &part),
     };
     println!("{report:#}");
 }

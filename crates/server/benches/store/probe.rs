@@ -31,7 +31,7 @@ pub fn cpu() -> Duration {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
     usage.map_or(Duration::ZERO, |usage| {
         let micros = |time: nix::sys::time::TimeVal| {
-            let whole = time.tv_sec() * 1_000_000 + i64::from(time.tv_usec());
+            let whole = time.tv_sec() * 1_000_000 + time.tv_usec();
             Duration::from_micros(u64::try_from(whole).unwrap_or(0))
         };
         micros(usage.user_time()) + micros(usage.system_time())

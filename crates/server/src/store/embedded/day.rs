@@ -3,8 +3,8 @@
 //! Absent here: what belongs into a batch; see [`super::group`].
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use postrider_core::event::Event;
@@ -14,6 +14,7 @@ use postrider_core::time::Time;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::OpenError;
+use super::bulk::Insert;
 use super::cache::IdMap;
 use super::codec::Encoder;
 use super::files::LedgerFile;
@@ -29,8 +30,8 @@ pub const SEGMENT_BYTES_MAX: usize = 840;
 
 /// Inserts a segment.
 const SEGMENT_INSERT: &str = "INSERT INTO journal VALUES (?1, ?2, ?3, ?4)";
-/// Inserts a payload.
-const PAYLOAD_INSERT: &str = "INSERT INTO payload VALUES (?1, ?2)";
+/// Inserts payloads.
+static PAYLOAD_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("payload", 2));
 
 /// A ledger file and its one writing connection.
 pub struct Day {
@@ -226,23 +227,20 @@ impl Day {
         connection
             .prepare_cached("BEGIN IMMEDIATE")?
             .raw_execute()?;
-        let admitted = || {
-            let admitted = batch.records.iter().map(|&at| &records[at]);
-            admitted.filter_map(|record| record.event.as_deref())
-        };
-        if admitted().next().is_some() {
-            let mut event_insert = connection.prepare_cached(row::EVENT_INSERT)?;
-            for event in admitted() {
-                row::insert_event(&mut event_insert, event, false)?;
-            }
-            let mut payload_insert = connection.prepare_cached(PAYLOAD_INSERT)?;
-            for event in admitted() {
-                let place = event.id.0.to_le_bytes();
-                let cipher = &self.file.cipher;
-                cipher.seal_into(&place, &event.payload, &mut self.sealed);
-                payload_insert.execute(params![event.id.0.cast_signed(), self.sealed])?;
-            }
-        }
+        let admitted: Vec<&Event> = batch
+            .records
+            .iter()
+            .filter_map(|&at| records[at].event.as_deref())
+            .collect();
+        row::EVENT_INSERT.all(connection, &admitted, |to, event| {
+            row::bind_event(to, event, false)
+        })?;
+        let (cipher, sealed) = (&self.file.cipher, &mut self.sealed);
+        PAYLOAD_INSERT.all(connection, &admitted, |to, event| {
+            cipher.seal_into(&event.id.0.to_le_bytes(), &event.payload, sealed);
+            to.put(event.id.0.cast_signed())?;
+            to.put(&*sealed)
+        })?;
         write_rows(connection, batch)?;
         if !batch.releases.is_empty() {
             let mut release = connection.prepare_cached(row::EVENT_RELEASE)?;
@@ -270,26 +268,25 @@ impl Day {
 
 /// New rows are appended in the order of their ids; moved ones lie near the end too.
 fn write_rows(connection: &Connection, batch: &Batch) -> Result<(), CommitError> {
-    let mut insert = connection.prepare_cached(row::DELIVERY_INSERT)?;
+    let planned = || batch.order.iter().filter_map(|id| batch.rows.get(id));
+    let new: Vec<(&Delivery, DeliveryId)> = planned()
+        .filter(|planned| planned.stored.is_none())
+        .filter_map(|planned| Some((planned.row.as_ref()?, planned.back)))
+        .collect();
+    row::DELIVERY_INSERT.all(connection, &new, |to, (delivery, back)| {
+        row::bind_delivery(to, delivery, *back)
+    })?;
     let mut update = connection.prepare_cached(row::DELIVERY_UPDATE)?;
-    for id in &batch.order {
-        let Some(planned) = batch.rows.get(id) else {
-            continue;
-        };
-        let Some(delivery) = &planned.row else {
-            continue;
-        };
-        match planned.stored {
-            None => row::insert_delivery(&mut insert, delivery, planned.back)?,
-            // An entry that did not fit left it as it was.
-            Some((version, _)) if version == delivery.version => {}
-            Some((version, _)) => {
-                if !row::update_delivery(&mut update, version, delivery, planned.back)? {
-                    return Err(CommitError::Unknown(format!(
-                        "delivery {id} is not at version {version} on disk"
-                    )));
-                }
-            }
+    for planned in planned() {
+        // An entry that did not fit left its row as it was.
+        if let (Some((version, _)), Some(delivery)) = (planned.stored, &planned.row)
+            && version != delivery.version
+            && !row::update_delivery(&mut update, version, delivery, planned.back)?
+        {
+            return Err(CommitError::Unknown(format!(
+                "delivery {} is not at version {version} on disk",
+                delivery.id
+            )));
         }
     }
     Ok(())

@@ -30,6 +30,7 @@
 //! Absent here: threads and clocks. The caller owns the writer's thread and tells the time.
 
 mod absence;
+pub mod bulk;
 pub mod cache;
 pub mod checkpoint;
 pub mod codec;

@@ -7,6 +7,8 @@
 //!
 //! Absent here: which file a row is in.
 
+use std::sync::LazyLock;
+
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
 use postrider_core::event::{Event, Seen};
@@ -19,14 +21,12 @@ use postrider_core::policy::Guarantee;
 use postrider_core::time::Time;
 use rusqlite::{CachedStatement, Row, params};
 
+use super::bulk::{Binder, Insert};
+
 /// All columns of a delivery, in order.
 pub const DELIVERY_COLUMNS: &str = "id, correlation, event, tenant, endpoint, policy, guarantee, \
     state, cause, version, attempt, due_at, expires_at, admitted_at, settled_at, lane_key, \
     lane_sequence, may_have_acted, last_http_status, last_seq, back, sum";
-
-/// Inserts a delivery; see [`insert_delivery`].
-pub const DELIVERY_INSERT: &str = "INSERT INTO delivery VALUES \
-    (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22)";
 
 /// Moves a delivery, guarded by the version it had; see [`update_delivery`].
 pub const DELIVERY_UPDATE: &str = "UPDATE delivery SET policy = ?3, state = ?4, cause = ?5, \
@@ -35,10 +35,6 @@ pub const DELIVERY_UPDATE: &str = "UPDATE delivery SET policy = ?3, state = ?4, 
 
 /// One delivery by id.
 pub const DELIVERY_BY_ID: &str = "SELECT * FROM delivery WHERE id = ?1";
-
-/// Inserts an event; see [`insert_event`].
-pub const EVENT_INSERT: &str = "INSERT INTO event VALUES \
-    (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)";
 
 /// One event by id.
 pub const EVENT_BY_ID: &str = "SELECT * FROM event WHERE id = ?1";
@@ -120,9 +116,7 @@ impl Sum {
 
     /// Adds numbers.
     pub(super) fn numbers<const N: usize>(mut self, numbers: [u64; N]) -> Sum {
-        for number in numbers {
-            self.add(&number.to_le_bytes());
-        }
+        self.add(numbers.map(u64::to_le_bytes).as_flattened());
         self
     }
 
@@ -191,40 +185,40 @@ fn settled_at(delivery: &Delivery) -> i64 {
     delivery.settled_at.unwrap_or(Time::NEVER).0
 }
 
-/// Inserts a row by [`DELIVERY_INSERT`].
+/// Inserts deliveries; see [`bind_delivery`].
+pub static DELIVERY_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("delivery", 22));
+
+/// Binds all columns of a delivery.
 ///
 /// # Errors
 /// SQLite's.
-pub fn insert_delivery(
-    statement: &mut CachedStatement<'_>,
+pub fn bind_delivery(
+    to: &mut Binder<'_, '_>,
     delivery: &Delivery,
     back: DeliveryId,
 ) -> rusqlite::Result<()> {
-    statement.execute(params![
-        delivery.id.0.cast_signed(),
-        &delivery.correlation.0.to_be_bytes()[..],
-        delivery.event.0.cast_signed(),
-        delivery.tenant.0,
-        delivery.endpoint.0.cast_signed(),
-        delivery.policy.0,
-        delivery.guarantee as u8,
-        delivery.state as u8,
-        delivery.cause.number(),
-        delivery.version,
-        delivery.attempt,
-        delivery.due_at.0,
-        delivery.expires_at.0,
-        delivery.admitted_at.0,
-        settled_at(delivery),
-        delivery.lane.map(|lane| lane.key.0.cast_signed()),
-        delivery.lane.map(|lane| lane.sequence.cast_signed()),
-        delivery.may_have_acted,
-        delivery.last_http_status,
-        delivery.last_seq.0.cast_signed(),
-        back.0.cast_signed(),
-        delivery_sum(delivery, back),
-    ])?;
-    Ok(())
+    to.put(delivery.id.0.cast_signed())?;
+    to.put(&delivery.correlation.0.to_be_bytes()[..])?;
+    to.put(delivery.event.0.cast_signed())?;
+    to.put(delivery.tenant.0)?;
+    to.put(delivery.endpoint.0.cast_signed())?;
+    to.put(delivery.policy.0)?;
+    to.put(delivery.guarantee as u8)?;
+    to.put(delivery.state as u8)?;
+    to.put(delivery.cause.number())?;
+    to.put(delivery.version)?;
+    to.put(delivery.attempt)?;
+    to.put(delivery.due_at.0)?;
+    to.put(delivery.expires_at.0)?;
+    to.put(delivery.admitted_at.0)?;
+    to.put(settled_at(delivery))?;
+    to.put(delivery.lane.map(|lane| lane.key.0.cast_signed()))?;
+    to.put(delivery.lane.map(|lane| lane.sequence.cast_signed()))?;
+    to.put(delivery.may_have_acted)?;
+    to.put(delivery.last_http_status)?;
+    to.put(delivery.last_seq.0.cast_signed())?;
+    to.put(back.0.cast_signed())?;
+    to.put(delivery_sum(delivery, back))
 }
 
 /// Moves a row from `version` to where `delivery` is, by [`DELIVERY_UPDATE`]. Returns whether there
@@ -334,36 +328,36 @@ fn event_sum(event: &Event, key_released: bool) -> i32 {
         .get()
 }
 
-/// Inserts a row by [`EVENT_INSERT`].
+/// Inserts events; see [`bind_event`].
+pub static EVENT_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("event", 18));
+
+/// Binds all columns of an event.
 ///
 /// # Errors
 /// SQLite's.
-pub fn insert_event(
-    statement: &mut CachedStatement<'_>,
+pub fn bind_event(
+    to: &mut Binder<'_, '_>,
     event: &Event,
     key_released: bool,
 ) -> rusqlite::Result<()> {
-    statement.execute(params![
-        event.id.0.cast_signed(),
-        &event.uuid.to_be_bytes()[..],
-        event.tenant.0,
-        &event.key_digest.0[..],
-        &event.body_digest.0[..],
-        &*event.business_id,
-        &*event.event_type,
-        event.version,
-        &*event.recipient,
-        &*event.ordering_key,
-        &*event.traceparent,
-        &*event.content_type,
-        event.admitted_at.0,
-        event.key_expires_at.0,
-        key_released,
-        event.first_delivery.0.cast_signed(),
-        event.deliveries,
-        event_sum(event, key_released),
-    ])?;
-    Ok(())
+    to.put(event.id.0.cast_signed())?;
+    to.put(&event.uuid.to_be_bytes()[..])?;
+    to.put(event.tenant.0)?;
+    to.put(&event.key_digest.0[..])?;
+    to.put(&event.body_digest.0[..])?;
+    to.put(&*event.business_id)?;
+    to.put(&*event.event_type)?;
+    to.put(event.version)?;
+    to.put(&*event.recipient)?;
+    to.put(&*event.ordering_key)?;
+    to.put(&*event.traceparent)?;
+    to.put(&*event.content_type)?;
+    to.put(event.admitted_at.0)?;
+    to.put(event.key_expires_at.0)?;
+    to.put(key_released)?;
+    to.put(event.first_delivery.0.cast_signed())?;
+    to.put(event.deliveries)?;
+    to.put(event_sum(event, key_released))
 }
 
 /// Frees a key: sets the mark and the checksum that goes with it.

@@ -205,12 +205,11 @@ fn write_kept(
             segment.bytes
         ])?;
     }
-    let mut insert = file.prepare_cached(row::EVENT_INSERT)?;
-    for row in kept.events.values() {
-        row::insert_event(&mut insert, &row.event, row.key_released)?;
-        salvaged.events += 1;
-    }
-    let mut insert = file.prepare_cached(row::DELIVERY_INSERT)?;
+    let events: Vec<_> = kept.events.values().collect();
+    row::EVENT_INSERT.all(file, &events, |to, row| {
+        row::bind_event(to, &row.event, row.key_released)
+    })?;
+    salvaged.events += events.len() as u64;
     let ids: BTreeSet<u64> = kept
         .rows
         .keys()
@@ -234,7 +233,9 @@ fn write_kept(
         // The chain of the endpoint is closed around what is lost.
         let known = heads.insert(delivery.endpoint, delivery.id);
         let back = known.or(row.map(|row| row.back)).unwrap_or(DeliveryId(0));
-        row::insert_delivery(&mut insert, &delivery, back)?;
+        row::DELIVERY_INSERT.all(file, &[delivery], |to, row| {
+            row::bind_delivery(to, row, back)
+        })?;
         salvaged.deliveries += 1;
         salvaged.refolded += u64::from(refolded);
     }
