@@ -1,5 +1,5 @@
-//! What a delivery's life costs inside the engine: admitted, opened, sent, answered, settled, with a
-//! store and receivers that answer at once.
+//! What a delivery's life costs inside the engine: admitted, opened, sent, answered, settled, with
+//! a store and receivers that answer at once.
 //!
 //! `cargo bench -p postrider-core` prints nanoseconds for each life at several sizes of the window
 //! and numbers of endpoints. A figure, not a test: it asserts nothing about time.

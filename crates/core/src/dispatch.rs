@@ -15,7 +15,7 @@ use crate::policy::Guarantee;
 use crate::schedule::Timer;
 use crate::time::Time;
 
-/// Waiting deliveries that one call closes at an endpoint at the most; a moment later come the next.
+/// Waiting deliveries that one call closes at an endpoint at the most; the next follow in a moment.
 const CLOSED_PER_WAKE_MAX: usize = 1_024;
 /// Deliveries that wait no more and are still named in an endpoint's line at the most, beside as
 /// many as do wait.
