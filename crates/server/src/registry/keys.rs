@@ -430,6 +430,30 @@ mod tests {
     }
 
     #[test]
+    fn the_last_use_survives_once_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::of(&[7; 32]);
+        let registry = Registry::open(dir.path(), &vault, KEY_PACE).unwrap();
+        let (key, text) = registry
+            .create_key(draft(Role::Reader, None), Time(1))
+            .unwrap();
+        registry.write_last_used().unwrap();
+        registry
+            .authenticate(text.expose_secret(), Time(500))
+            .unwrap();
+        registry.write_last_used().unwrap();
+        drop(registry);
+        let registry = Registry::open(dir.path(), &vault, KEY_PACE).unwrap();
+        assert_eq!(
+            registry.key(key.id).unwrap().last_used_at(),
+            Some(Time(500))
+        );
+        // A key outlives a restart, and so does what it opens.
+        let again = registry.authenticate(text.expose_secret(), Time(600));
+        assert_eq!(again.unwrap().role, Role::Reader);
+    }
+
+    #[test]
     fn no_other_spelling_opens_the_door() {
         let registry = Registry::in_memory(&Vault::of(&[7; 32])).unwrap();
         let (key, text) = registry
