@@ -124,6 +124,12 @@ pub const PARTS: &[Part] = &[
         needs: &[STRACE],
     },
     Part {
+        name: "crash",
+        about: "the whole process killed under load, held against its promises; planted faults found",
+        work: Work::Tests(&["--package", "postrider", "--test", "crash"]),
+        needs: &[],
+    },
+    Part {
         name: "doc",
         about: "the examples in the documentation",
         work: Work::Examples,
