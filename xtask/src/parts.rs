@@ -125,7 +125,7 @@ pub const PARTS: &[Part] = &[
     },
     Part {
         name: "crash",
-        about: "the whole process killed under load, held against its promises; planted faults found",
+        about: "the whole process killed under load; planted faults found",
         work: Work::Tests(&["--package", "postrider", "--test", "crash"]),
         needs: &[],
     },

@@ -101,9 +101,14 @@ mod tests {
         }
 
         #[test]
-        fn neighbours_do_not_look_alike(id in 0..INNER_MAX, one in any::<u128>(), two in any::<u128>()) {
+        fn neighbours_do_not_look_alike(
+            id in 0..INNER_MAX,
+            one in any::<u128>(),
+            two in any::<u128>(),
+        ) {
             let ids = OuterIds::new(&Vault::of(&[7; 32]));
-            let (a, b) = (ids.correlation(DeliveryId(id), one), ids.correlation(DeliveryId(id + 1), two));
+            let a = ids.correlation(DeliveryId(id), one);
+            let b = ids.correlation(DeliveryId(id + 1), two);
             assert_ne!(a, b);
             if super::RANDOM_BITS & (one ^ two) != 0 {
                 assert!(((a.0 ^ b.0) >> super::INNER_SHIFT).count_ones() > 1);

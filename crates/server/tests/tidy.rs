@@ -111,7 +111,10 @@ fn files_are_short_and_lines_fit() {
         }
         for (number, line) in source.lines() {
             let columns = line.chars().count();
-            if columns > COLUMNS_MAX {
+            // A row of a table in the documentation cannot be broken.
+            let words = line.trim_start();
+            let is_row = words.starts_with("//! |") || words.starts_with("/// |");
+            if columns > COLUMNS_MAX && !is_row {
                 complaints.push(
                     source.complain(number, &format!("{columns} columns, {COLUMNS_MAX} at most")),
                 );

@@ -286,6 +286,6 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
             tokio::time::Instant::now() < deadline,
             "{what} did not come about"
         );
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await; // poll: until the deadline
     }
 }

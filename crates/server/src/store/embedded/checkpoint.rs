@@ -1,8 +1,8 @@
 //! The checkpoint: from where on the ledger files have to be read again at a restart.
 //!
 //! One row of `index.db` that is replaced as a whole. Everything up to its places is in the tables
-//! of `index.db`; the unsettled deliveries up to there lie in the blocks it names, so that a restart
-//! reads those blocks and what came after, and nothing else of the past.
+//! of `index.db`; the unsettled deliveries up to there lie in the blocks it names, so that a
+//! restart reads those blocks and what came after, and nothing else of the past.
 //!
 //! Absent here: when it moves; see [`super::tend`].
 

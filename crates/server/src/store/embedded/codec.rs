@@ -4,7 +4,8 @@
 //! one item after the other: `length (varint)`, then that many bytes of fields. A field is a tag
 //! byte, `number × 2 + kind`, and a value: kind 0 is a varint (LEB128, at most 10 bytes), kind 1 is
 //! a length (varint) and that many bytes. A field that is zero, or empty, is left out. Fields stand
-//! in ascending order of their numbers, so equal entries have equal bytes. Signed values are zigzag.
+//! in ascending order of their numbers, so equal entries have equal bytes. Signed values are
+//! zigzag.
 //!
 //! | no. | field | in |
 //! | --- | --- | --- |

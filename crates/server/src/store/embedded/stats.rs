@@ -22,7 +22,8 @@ pub struct StoreStats {
     pub commit_records_last: AtomicU64,
     /// Bytes of journal segments.
     pub journal_bytes: AtomicU64,
-    /// Changes of lanes and heads that `index.db` does not know yet: how far it lags, at the moment.
+    /// Changes of lanes and heads that `index.db` does not know yet: how far it lags, at the
+    /// moment.
     pub merge_lag: AtomicU64,
     /// Bytes of the write-ahead logs that are being written, at the moment.
     pub wal_bytes: AtomicU64,

@@ -1,9 +1,9 @@
 //! Verifying: everything in a data directory is held against everything else.
 //!
-//! For each ledger file: SQLite's own structure; the hash chain over the journal; every entry folded
-//! again with the core's `apply` and compared with the row it must have come to; the chain of each
-//! endpoint's deliveries; every event, that its deliveries are there and that its key is in the key
-//! index; every payload, that it opens. For `index.db`: its rows and the key index.
+//! For each ledger file: SQLite's own structure; the hash chain over the journal; every entry
+//! folded again with the core's `apply` and compared with the row it must have come to; the chain
+//! of each endpoint's deliveries; every event, that its deliveries are there and that its key is in
+//! the key index; every payload, that it opens. For `index.db`: its rows and the key index.
 //!
 //! Memory is bounded: a file is folded in shares of [`DELIVERIES_AT_ONCE`] deliveries, each with a
 //! pass over its journal.
