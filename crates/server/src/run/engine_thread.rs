@@ -190,6 +190,10 @@ impl EngineThread {
 
     /// Begins nothing more, waits until nothing is under way or `patience` is over, and ends both
     /// threads. Whatever is still outstanding then is as after a crash.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "idleness is a flag of the engine; the look at it is bounded by `patience`"
+    )]
     pub fn stop(self, patience: Duration) -> Result<(), Fatal> {
         let _ = self.line.send(Command::Input(Input::Drain));
         let began = std::time::Instant::now();

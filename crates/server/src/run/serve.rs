@@ -24,7 +24,7 @@ use crate::observe::{AttemptLog, Metrics, Observer};
 use crate::registry::{KeyPace, Registry, RegistryError};
 use crate::stamp::OuterIds;
 use crate::store::embedded::{self, OpenError, Retention};
-use crate::store::{Fatal, Ledger, Reader};
+use crate::store::{Fatal, Ledger, Reader, Recovery};
 use crate::transport::{Limits, NetworkPolicy, Transport};
 use crate::vault::{MASTER_KEY_FILE, Vault, VaultError};
 
@@ -100,19 +100,13 @@ impl Node {
             dir: dir.clone(),
             error,
         })?;
-        let key_file = config.store.master_key_file.clone();
-        let key_file = key_file.unwrap_or_else(|| dir.join(MASTER_KEY_FILE));
-        let vault = Arc::new(Vault::open_or_create(&key_file)?);
+        let vault = Arc::new(Vault::open_or_create(&key_file(config))?);
         let (mut ledger, reader) = embedded::open(dir, store_options(config, &vault))?;
         let store = Arc::clone(&reader);
         let reader: Arc<dyn Reader> = reader;
         let mut unsettled = Unsettled::default();
         let recovery = ledger.recover(&mut |delivery| unsettled.push(delivery))?;
-        let pace = KeyPace {
-            requests_per_s: at_least_one(config.server.key_requests_per_s_max),
-            burst: at_least_one(config.server.key_burst_max),
-        };
-        let registry = Arc::new(Registry::open(dir, &vault, pace)?);
+        let registry = Arc::new(Registry::open(dir, &vault, pace(config))?);
         let clock = Arc::new(Clock::starting(recovery.last_at));
         registry.apply_policies(config.policies.iter().cloned(), clock.now())?;
         for (endpoint, at) in &recovery.retired {
@@ -136,12 +130,7 @@ impl Node {
         let start = Start {
             config: engine_config(config, plant),
             stamp: Box::new(OuterIds::clone(&ids)),
-            origin: Origin {
-                last_event: recovery.last_event,
-                last_delivery: recovery.last_delivery,
-                last_seq: recovery.last_seq,
-                epoch: recovery.epoch,
-            },
+            origin: origin(&recovery),
             unsettled,
             ledger: Box::new(ledger),
             commit_records_max: config.store.commit_records_max,
@@ -181,6 +170,27 @@ impl Node {
     pub fn stop(self) -> Result<(), Fatal> {
         self.watching.abort();
         self.engine.stop(self.drain)
+    }
+}
+
+fn key_file(config: &Config) -> PathBuf {
+    let beside = || config.store.dir.join(MASTER_KEY_FILE);
+    config.store.master_key_file.clone().unwrap_or_else(beside)
+}
+
+fn pace(config: &Config) -> KeyPace {
+    KeyPace {
+        requests_per_s: at_least_one(config.server.key_requests_per_s_max),
+        burst: at_least_one(config.server.key_burst_max),
+    }
+}
+
+fn origin(recovery: &Recovery) -> Origin {
+    Origin {
+        last_event: recovery.last_event,
+        last_delivery: recovery.last_delivery,
+        last_seq: recovery.last_seq,
+        epoch: recovery.epoch,
     }
 }
 

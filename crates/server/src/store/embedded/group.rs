@@ -129,15 +129,13 @@ impl EmbeddedLedger {
             last_seq: self.last_seq,
             ..Plan::default()
         };
-        for at in 0..records.len() {
-            if verdicts[at].is_some() {
-                continue;
-            }
+        let open = verdicts.iter_mut().enumerate();
+        for (at, verdict) in open.filter(|(_, verdict)| verdict.is_none()) {
             match self.plan_record(at, records, &mut plan)? {
                 Ok(()) => {}
-                Err(Refusal::Clean(verdict)) => verdicts[at] = Some(verdict),
-                Err(Refusal::Spoilt(verdict)) => {
-                    verdicts[at] = Some(verdict);
+                Err(Refusal::Clean(refused)) => *verdict = Some(refused),
+                Err(Refusal::Spoilt(refused)) => {
+                    *verdict = Some(refused);
                     return Ok(None);
                 }
             }

@@ -1,8 +1,8 @@
 //! The embedded store: SQLite used as a log.
 //!
 //! One writer thread appends to the ledger file of the day: the events, their sealed payloads, one
-//! ledger row for each delivery and one journal segment for each commit. What is settled later is an
-//! update near the end of the file of its admission, so everything about a delivery lies in one
+//! ledger row for each delivery and one journal segment for each commit. What is settled later is
+//! an update near the end of the file of its admission, so everything about a delivery lies in one
 //! file, and a record, which is about deliveries of one event, is one atomic commit. A group of
 //! records that touches two files is committed to one after the other; a crash between the two
 //! leaves whole records in both. Nothing of the group counts for the journal's readers before all

@@ -1,7 +1,8 @@
 //! Housekeeping in slices: write-ahead logs, the key index, lanes, the checkpoint, a full disk.
 //!
 //! Each call of [`EmbeddedLedger::tend_slice`] works off one log, if one is long, and does the most
-//! urgent of the other pieces, so that the writer is never away for long. What must not wait for it has a bound that recording itself keeps.
+//! urgent of the other pieces, so that the writer is never away for long. What must not wait for it
+//! has a bound that recording itself keeps.
 //!
 //! Absent here: payloads and purging; see [`super::purge`].
 
