@@ -130,6 +130,12 @@ pub const PARTS: &[Part] = &[
         needs: &[],
     },
     Part {
+        name: "demo",
+        about: "demo, bench and fake as whole commands",
+        work: Work::Tests(&["--package", "postrider", "--test", "demo"]),
+        needs: &[],
+    },
+    Part {
         name: "doc",
         about: "the examples in the documentation",
         work: Work::Examples,
