@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use postrider::store::embedded::verify::verify;
 use postrider::store::embedded::{
     EmbeddedLedger, EmbeddedReader, OpenError, Options, Synchronous, keys, open,
 };
 use postrider::store::{Fatal, Ledger, Verdict};
 use postrider::vault::Vault;
 use postrider_core::id::Epoch;
-use postrider_core::time::SECOND_MS;
+use postrider_core::time::{SECOND_MS, Time};
 
 use crate::script::{Planned, Script};
 use crate::trace::ACK;
@@ -21,6 +22,7 @@ use crate::trace::ACK;
 const PLAN: &str = "POSTRIDER_SCRIPTED_LOAD";
 /// How often a record that finds no room is handed in again.
 const FULL_MAX: usize = 20_000;
+const MASTER_KEY: [u8; 32] = [7; 32];
 /// Exit code of a process that could not open its store.
 pub const EXIT_UNOPENED: i32 = 6;
 /// Exit code of a process whose store no longer knew what is on disk.
@@ -58,9 +60,17 @@ pub fn store(
         reserve_bytes: 1 << 16,
         synchronous,
         keys: bounds,
-        ..Options::new(Arc::new(Vault::of(&[7; 32])))
+        ..Options::new(Arc::new(Vault::of(&MASTER_KEY)))
     };
     open(dir, options)
+}
+
+/// What a verification of `dir` finds.
+pub fn findings(dir: &Path, now: Time) -> Vec<String> {
+    match verify(dir, &Vault::of(&MASTER_KEY), now, &mut |_| ()) {
+        Ok(report) => report.findings.iter().map(ToString::to_string).collect(),
+        Err(error) => vec![error.to_string()],
+    }
 }
 
 impl Plan {

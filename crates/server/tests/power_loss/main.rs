@@ -9,6 +9,7 @@
 //!
 //! Needs `strace` (Debian package of the same name) and leave to trace.
 
+mod damage;
 mod disk;
 mod load;
 mod script;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::{Dice, Disk};
-use load::{EXIT_FATAL, EXIT_UNOPENED, Plan, store};
+use load::{EXIT_FATAL, EXIT_UNOPENED, Plan, findings, store};
 use postrider::store::embedded::Synchronous;
 use postrider::store::{Ledger, Reader};
 use postrider_core::id::{Epoch, EventId};
@@ -170,7 +171,11 @@ fn check(dir: &Path, batches: &[Vec<Planned>], acked: usize) -> Result<(), Strin
             ));
         }
     }
-    Ok(())
+    drop((ledger, reader));
+    match findings(dir, world.now).as_slice() {
+        [] => Ok(()),
+        findings => Err(findings.join("; ")),
+    }
 }
 
 /// The load itself, without any trouble. Started with a plan in the environment, it is the process

@@ -11,13 +11,14 @@ use postrider_core::event::Event;
 use postrider_core::id::{DeliveryId, EndpointId, EventId, Seq};
 use postrider_core::ledger::{Delivery, Entry, Record};
 use postrider_core::time::Time;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::OpenError;
 use super::bulk::Insert;
 use super::cache::IdMap;
 use super::codec::Encoder;
 use super::files::LedgerFile;
+use super::journal::{SEGMENT_INSERT, Segment, bind_segment, link};
 use super::lanes::LaneKey;
 use super::row::{self, DeliveryRow, EventRow, RowError};
 use super::schema::{self, Kind, Synchronous};
@@ -28,8 +29,6 @@ use crate::vault::Vault;
 /// BLAKE3; that costs the journal a fourteenth more bytes.
 pub const SEGMENT_BYTES_MAX: usize = 840;
 
-/// Inserts a segment.
-const SEGMENT_INSERT: &str = "INSERT INTO journal VALUES (?1, ?2, ?3, ?4)";
 /// Inserts payloads.
 static PAYLOAD_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("payload", 2));
 
@@ -249,17 +248,20 @@ impl Day {
             }
         }
         let mut chain = self.chain;
-        let mut segment_insert = connection.prepare_cached(SEGMENT_INSERT)?;
-        for (first, last, bytes) in &batch.segments {
-            chain = super::journal::link(&chain, *first, *last, bytes);
-            segment_insert.execute(params![
-                first.0.cast_signed(),
-                last.0.cast_signed(),
-                &chain[..],
-                bytes
-            ])?;
-        }
-        drop(segment_insert);
+        let segments: Vec<Segment> = batch
+            .segments
+            .iter()
+            .map(|(first, last, bytes)| {
+                chain = link(&chain, *first, *last, bytes);
+                Segment {
+                    first: *first,
+                    last: *last,
+                    chain,
+                    bytes: bytes.clone(),
+                }
+            })
+            .collect();
+        SEGMENT_INSERT.all(connection, &segments, bind_segment)?;
         let last = Instant::now();
         connection.prepare_cached("COMMIT")?.raw_execute()?;
         Ok((chain, last.elapsed()))

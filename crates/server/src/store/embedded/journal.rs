@@ -4,15 +4,21 @@
 //! and last entry, and its bytes. A file's chain begins where the chain of the file before it stood
 //! when it was begun, so what was there by then cannot be changed without a trace.
 //!
+//! Who follows the journal checks the chain; who reads one entry checks the segment's checksum,
+//! which tells damage as well, if not forgery.
+//!
 //! Absent here: an anchor outside. Who can write the files can make a new chain from any point on.
+
+use std::sync::LazyLock;
 
 use postrider_core::id::{DeliveryId, Seq};
 use postrider_core::ledger::Entry;
 use rusqlite::{Connection, Row, params};
 
+use super::bulk::{Binder, Insert};
 use super::codec::{Decoder, Garbled, Item};
 use super::files::LedgerFile;
-use super::row::unsigned;
+use super::row::{Sum, unsigned};
 
 /// Segments at the end of a journal that are checked whenever the file is opened.
 const CHECKED_AT_OPEN: u32 = 1_024;
@@ -91,6 +97,15 @@ pub fn tail(connection: &Connection, file: &LedgerFile) -> Result<([u8; 32], Seq
 }
 
 impl Segment {
+    /// Checksum over everything else, which is a fiftieth of the work of the hash.
+    fn sum(&self) -> i32 {
+        Sum::new()
+            .numbers([self.first.0, self.last.0])
+            .bytes(&self.chain)
+            .bytes(&self.bytes)
+            .get()
+    }
+
     /// Checks that it stands where it stood, and gives the chain value after it.
     ///
     /// # Errors
@@ -122,7 +137,22 @@ impl Segment {
     }
 }
 
-/// Reads a row of the journal.
+/// Inserts segments; see [`bind_segment`].
+pub static SEGMENT_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("journal", 5));
+
+/// Binds all columns of a segment.
+///
+/// # Errors
+/// SQLite's.
+pub fn bind_segment(to: &mut Binder<'_, '_>, segment: &Segment) -> rusqlite::Result<()> {
+    to.put(segment.first.0.cast_signed())?;
+    to.put(segment.last.0.cast_signed())?;
+    to.put(&segment.chain[..])?;
+    to.put(segment.sum())?;
+    to.put(&segment.bytes[..])
+}
+
+/// Reads a row of the journal, and holds it against its checksum.
 ///
 /// # Errors
 /// [`JournalError`].
@@ -132,39 +162,36 @@ pub fn read_segment(row: &Row<'_>) -> Result<Segment, JournalError> {
         seq: first,
         what: "a column holds what it cannot hold".into(),
     };
-    Ok(Segment {
+    let segment = Segment {
         first,
         last: Seq(unsigned(row, 1).map_err(damaged)?),
         chain: row.get(2).map_err(damaged)?,
-        bytes: row.get(3).map_err(damaged)?,
-    })
+        bytes: row.get(4).map_err(damaged)?,
+    };
+    match segment.sum() == row.get::<_, i32>(3).map_err(damaged)? {
+        true => Ok(segment),
+        false => Err(JournalError::Damaged {
+            seq: first,
+            what: "it does not match its checksum".into(),
+        }),
+    }
 }
 
-/// The segment that holds `seq`, checked against the one before it.
+/// The segment that holds `seq`.
 ///
 /// # Errors
 /// [`JournalError`].
-pub fn segment_of(
-    connection: &Connection,
-    file: &LedgerFile,
-    seq: Seq,
-) -> Result<Segment, JournalError> {
+pub fn segment_of(connection: &Connection, seq: Seq) -> Result<Segment, JournalError> {
     let mut statement = connection
-        .prepare_cached("SELECT * FROM journal WHERE seq <= ?1 ORDER BY seq DESC LIMIT 2")?;
+        .prepare_cached("SELECT * FROM journal WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1")?;
     let mut rows = statement.query([seq.0.cast_signed()])?;
     let segment = rows.next()?.map(read_segment).transpose()?;
-    let before = match rows.next()? {
-        Some(row) => row.get(2)?,
-        None => file.chain,
-    };
-    let segment = segment
+    segment
         .filter(|segment| segment.last >= seq)
         .ok_or(JournalError::Damaged {
             seq,
             what: "there is no such entry".into(),
-        })?;
-    segment.follows(&before)?;
-    Ok(segment)
+        })
 }
 
 /// The entries of a delivery up to `last`, oldest first.
@@ -173,7 +200,6 @@ pub fn segment_of(
 /// [`JournalError`].
 pub fn history(
     connection: &Connection,
-    file: &LedgerFile,
     delivery: DeliveryId,
     last: Seq,
 ) -> Result<Vec<Entry>, JournalError> {
@@ -183,7 +209,7 @@ pub fn history(
     while seq > Seq(0) {
         let held = match segment.take() {
             Some(held) if held.first <= seq => held,
-            _ => segment_of(connection, file, seq)?,
+            _ => segment_of(connection, seq)?,
         };
         let damaged = |what: &str| JournalError::Damaged {
             seq,

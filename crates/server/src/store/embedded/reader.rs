@@ -1,6 +1,6 @@
 //! Questions, from any thread, on connections that only read.
 //!
-//! Every row is held against its checksum and every journal segment against its hash, so that what
+//! Every row and every journal segment is held against its checksum, so that what
 //! was changed behind the store's back is reported and never handed out. A page of a list reads at
 //! most [`SCAN_ROWS_MAX`] rows: a search for what is rare comes in short, even empty pages.
 //!
@@ -156,7 +156,7 @@ impl Reader for EmbeddedReader {
             return Ok(Vec::new());
         };
         file.read(|connection| {
-            journal::history(connection, file, delivery.id, delivery.last_seq)
+            journal::history(connection, delivery.id, delivery.last_seq)
                 .map_err(|error| Trouble::from(error).of(file))
         })
     }

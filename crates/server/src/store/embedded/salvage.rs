@@ -21,7 +21,7 @@ use super::checkpoint::Checkpoint;
 use super::codec::Item;
 use super::directory::Directory;
 use super::files::file_name;
-use super::journal::{JournalError, Segment, link, read_segment};
+use super::journal::{JournalError, SEGMENT_INSERT, Segment, bind_segment, link, read_segment};
 use super::row::{self, DeliveryRow, EventRow, RowError};
 use super::schema::{self, Kind, Synchronous};
 use super::snapshot::{Finding, OpenFile, Snapshot};
@@ -195,16 +195,11 @@ fn write_kept(
     salvaged: &mut Salvaged,
 ) -> rusqlite::Result<()> {
     let mut chain = open.file.chain;
-    let mut insert = file.prepare("INSERT INTO journal VALUES (?1, ?2, ?3, ?4)")?;
-    for segment in &kept.segments {
+    for segment in &mut kept.segments {
         chain = link(&chain, segment.first, segment.last, &segment.bytes);
-        insert.execute(params![
-            segment.first.0.cast_signed(),
-            segment.last.0.cast_signed(),
-            &chain[..],
-            segment.bytes
-        ])?;
+        segment.chain = chain;
     }
+    SEGMENT_INSERT.all(file, &kept.segments, bind_segment)?;
     let events: Vec<_> = kept.events.values().collect();
     row::EVENT_INSERT.all(file, &events, |to, row| {
         row::bind_event(to, &row.event, row.key_released)

@@ -87,6 +87,7 @@ CREATE TABLE journal (
     seq     INTEGER PRIMARY KEY,      -- of the first entry
     last    INTEGER NOT NULL,         -- of the last entry
     chain   BLOB NOT NULL,            -- BLAKE3 over the chain before it, seq, last and entries
+    sum     INTEGER NOT NULL,
     entries BLOB NOT NULL             -- see codec.rs
 ) STRICT;
 CREATE TABLE event (
@@ -298,7 +299,11 @@ fn set_synchronous(connection: &Connection, synchronous: Synchronous) -> rusqlit
     })
 }
 
-fn check_log(path: &Path) -> Result<(), OpenError> {
+/// Looks for damage in the write-ahead log of the ledger file at `path`.
+///
+/// # Errors
+/// [`OpenError::Damaged`].
+pub(super) fn check_log(path: &Path) -> Result<(), OpenError> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let log = Path::new(&log);

@@ -136,6 +136,8 @@ impl Snapshot {
             let begin = connection.execute_batch("BEGIN");
             begin.map_err(|source| OpenError::sqlite(&path, source))?;
             let file = LedgerFile::load(&path, &connection, vault)?;
+            // A running engine may have been in the middle of a commit when it was looked at first.
+            schema::check_log(&path).or_else(|_| schema::check_log(&path))?;
             Ok(OpenFile {
                 file,
                 connection,
