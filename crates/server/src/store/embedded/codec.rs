@@ -9,7 +9,7 @@
 //!
 //! | no. | field | in |
 //! | --- | --- | --- |
-//! | 1 | kind of item: 1 Admitted, 2 Opened, 3 Answered, 4 NotSent, 5 Closed, 6 Confirmed, 7 key released | all |
+//! | 1 | kind: 1 Admitted, 2 Opened, 3 Answered, 4 NotSent, 5 Closed, 6 Confirmed, 7 freed | all |
 //! | 2 | sequence − base sequence | 1–6 |
 //! | 3 | delivery | 1–6 |
 //! | 4 | version | 1–6 |

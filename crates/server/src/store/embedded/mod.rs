@@ -14,7 +14,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`schema`], [`files`], [`directory`], [`wal`] | the files, how they are made, recognised and locked |
+//! | [`schema`], [`files`], [`directory`], [`wal`] | the files, how they are made and recognised |
 //! | [`row`], [`codec`], [`journal`], [`checkpoint`] | what is in them |
 //! | [`group`], [`day`] | recording |
 //! | [`tend`], [`purge`] | housekeeping: checkpoints, payloads, whole files that are old |

@@ -3,8 +3,8 @@
 //! | file | what it holds | application id | version |
 //! | --- | --- | --- | --- |
 //! | `LOCK` | the process id of who holds the directory | | |
-//! | `index.db` | what outlives a day: epoch, checkpoint, lanes, chain heads, keys | `PRIX` | 1 |
-//! | `ledger-NNNNNN.db` | what was admitted on one day, and everything that became of it | `PRLG` | 1 |
+//! | `index.db` | what outlives a day: checkpoint, lanes, chain heads, keys | `PRIX` | 1 |
+//! | `ledger-NNNNNN.db` | what was admitted on one day, and what became of it | `PRLG` | 1 |
 //! | `reserve` | room that is given up when the disk is full | | |
 //!
 //! A file is made under a temporary name, brought to the disk, and renamed: under its own name it
