@@ -14,6 +14,11 @@ use super::api::Api;
 use crate::cli::client::{DEV_FILE, DevFile};
 use crate::cli::failure::Failure;
 
+/// Ports that an engine may get: below those that the system hands out by itself, so that nobody
+/// has taken it when a killed engine comes back.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// Ports that are tried.
+const PORTS_TRIED_MAX: usize = 100;
 /// Longest wait until an engine is ready.
 const READY_MS_MAX: u64 = 120_000;
 /// Pause between two questions whether it is.
@@ -43,8 +48,7 @@ impl Engine {
     ) -> Result<Engine, Failure> {
         let cannot = |error| Failure::no("the engine could not be prepared").because(error);
         std::fs::create_dir_all(home).map_err(cannot)?;
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(cannot)?;
-        let address = free.local_addr().map_err(cannot)?;
+        let address = free_address().map_err(cannot)?;
         let engine = Engine {
             program: program.to_owned(),
             home: home.to_owned(),
@@ -184,4 +188,16 @@ impl Engine {
             lines[from..].join("\n")
         )
     }
+}
+
+/// An address on loopback that nobody listens on now.
+fn free_address() -> std::io::Result<SocketAddr> {
+    let mut last = std::io::Error::other("no port was tried");
+    for _ in 0..PORTS_TRIED_MAX {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, rand::random_range(PORTS))) {
+            Ok(free) => return free.local_addr(),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }

@@ -3,9 +3,10 @@
 //! Absent here: events.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use super::api::{Answer, Api, Lost};
 use super::evidence::Nature;
@@ -24,6 +25,9 @@ pub(crate) struct World {
     pub(crate) tenants: Vec<Inhabitant>,
     good: Fake,
     bad: Fake,
+    /// A port that is taken, so that nobody else gets it, and that nobody listens on.
+    _absent: Socket,
+    absent: SocketAddr,
 }
 
 /// What was made for one tenant.
@@ -51,7 +55,11 @@ impl World {
             let fake = Fake::start(settings.clone()).await;
             fake.map_err(|error| Failure::no("a fake could not start").because(error))
         };
+        let (held, absent) =
+            nowhere().map_err(|error| Failure::no("no port is free").because(error))?;
         let mut world = World {
+            _absent: held,
+            absent,
             address,
             tenants: Vec::new(),
             good: start().await?,
@@ -85,7 +93,7 @@ impl World {
                 _ => &self.bad,
             };
             let url = match receiver.nature {
-                Nature::Absent => nowhere(path)?,
+                Nature::Absent => format!("http://{}{path}", self.absent),
                 _ => fake.url(path),
             };
             let mut body = json!({ "url": url, "name": path, "policy": receiver.policy });
@@ -133,11 +141,13 @@ pub(crate) async fn found(
     word(&make(&mut api, "/v1/keys", &body).await?, "key")
 }
 
-/// A URL of a port that nobody listens on.
-fn nowhere(path: &str) -> Result<String, Failure> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
-    let port = port.map_err(|error| Failure::no("no port is free").because(error))?;
-    Ok(format!("http://{port}{path}"))
+/// A port that is bound and not listened on: connecting to it is refused.
+fn nowhere() -> std::io::Result<(Socket, SocketAddr)> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let address = socket.local_addr()?.as_socket();
+    let address = address.ok_or_else(|| std::io::Error::other("no address"))?;
+    Ok((socket, address))
 }
 
 /// Makes something over the API, or says what it answered instead.
