@@ -13,7 +13,7 @@ use std::time::Duration;
 use postrider::http::intake::Locate;
 use postrider::stamp::OuterIds;
 use postrider::store::embedded::{EmbeddedLedger, EmbeddedReader, Options, Retention, open};
-use postrider::store::{Fatal, Ledger, Reader, Verdict};
+use postrider::store::{Ledger, Reader, Verdict};
 use postrider::vault::Vault;
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
@@ -41,6 +41,8 @@ const ENDPOINTS: u64 = 1_000;
 const PAYLOAD_KEEP_MS: i64 = 2 * SECOND_MS;
 /// The engine's time between two commits: slow, so that payloads lie for ten of them.
 const TURN_MS: i64 = 200;
+/// A turn that is longer is told one by one.
+const STALL: Duration = Duration::from_millis(50);
 /// Deliveries that are looked up at the end.
 const LOOKUPS: u64 = 50_000;
 /// Commits of admissions between an admission and its answer.
@@ -65,6 +67,8 @@ pub struct Bench {
     pub admissions: Latencies,
     pub turns: Latencies,
     pub slices: Latencies,
+    /// The turns that were longer than [`STALL`].
+    pub stalls: Vec<Value>,
 }
 
 impl Bench {
@@ -98,6 +102,7 @@ impl Bench {
             admissions: Latencies::new(),
             turns: Latencies::new(),
             slices: Latencies::new(),
+            stalls: Vec::new(),
         }
     }
 
@@ -149,7 +154,7 @@ impl Bench {
 
     /// One commit and one slice; returns how long the commit took.
     fn commit(&mut self, records: &[Record]) -> Duration {
-        let start = std::time::Instant::now();
+        let (start, cpu_before) = (std::time::Instant::now(), cpu());
         let verdicts = self
             .ledger
             .record(records)
@@ -161,6 +166,15 @@ impl Bench {
         self.slices
             .of(|| ledger.tend(now).expect("the store knows what is on disk"));
         self.turns.note(start.elapsed());
+        if start.elapsed() > STALL {
+            self.stalls.push(json!({
+                "batch": self.batch,
+                "record_ms": took.as_secs_f64() * 1e3,
+                "turn_ms": start.elapsed().as_secs_f64() * 1e3,
+                "cpu_ms": (cpu() - cpu_before).as_secs_f64() * 1e3,
+                "files": self.reader.stats().files,
+            }));
+        }
         took
     }
 
@@ -316,6 +330,7 @@ pub fn run(dir: &Path, rows: u64) -> Value {
         "turn_p9999_ms": bench.turns.percentile_us(99.99) / 1e3,
         "turn_max_ms": bench.turns.max_ms(),
         "slice_max_ms": bench.slices.max_ms(),
+        "stalls_over_50_ms": std::mem::take(&mut bench.stalls),
         "find_by_correlation_mean_us": by_id.mean_us(),
         "read_history_mean_us": histories.mean_us(),
         "rss_growth_bytes": rss_bytes().saturating_sub(rss_before),
@@ -343,7 +358,11 @@ struct Part {
 const PARTS: [Part; 3] = [
     Part {
         name: "write",
-        functions: &["*counted*look_for_keys*", "*counted*commit*"],
+        functions: &[
+            "*counted*look_for_keys*",
+            "*Ledger>::record",
+            "*Ledger>::tend",
+        ],
     },
     Part {
         name: "find_by_correlation",
@@ -355,30 +374,16 @@ const PARTS: [Part; 3] = [
     },
 ];
 
-/// What callgrind watches, each in a function of its own.
+/// What callgrind watches beside the store's own two, each in a function of its own.
 mod counted {
-    use super::{Delivery, DeliveryId, EmbeddedLedger, EmbeddedReader, Entry, Event, Ledger};
-    use super::{Fatal, Locate, OuterIds, Reader, Record, Time, Verdict};
+    use super::{Delivery, DeliveryId, EmbeddedReader, Entry, Event};
+    use super::{Locate, OuterIds, Reader, Time};
     use postrider_core::id::CorrelationId;
 
     #[inline(never)]
     pub fn look_for_keys(reader: &EmbeddedReader, event: &Event, now: Time) {
         let seen = reader.seen(&event.key_digest, now);
         assert_eq!(seen.expect("the store is readable"), None, "the key is new");
-    }
-
-    #[inline(never)]
-    pub fn commit_records(
-        ledger: &mut EmbeddedLedger,
-        records: &[Record],
-    ) -> Result<Vec<Verdict>, Fatal> {
-        // Not as its last call, which would be a jump that callgrind takes for the end.
-        std::hint::black_box(ledger.record(records))
-    }
-
-    #[inline(never)]
-    pub fn commit_slice(ledger: &mut EmbeddedLedger, now: Time) -> Result<bool, Fatal> {
-        std::hint::black_box(ledger.tend(now))
     }
 
     #[inline(never)]

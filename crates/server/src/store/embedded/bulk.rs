@@ -21,12 +21,12 @@ impl Insert {
     #[must_use]
     pub fn into(table: &str, columns: usize) -> Insert {
         let row = format!("({})", vec!["?"; columns].join(","));
+        // With the usual ABORT, a statement of many rows would keep a journal of its own to undo
+        // them by. A row that is there already ends the whole transaction anyway.
+        let insert = |rows: &str| format!("INSERT OR ROLLBACK INTO {table} VALUES {rows}");
         Insert {
-            many: format!(
-                "INSERT INTO {table} VALUES {}",
-                vec![&*row; ROWS_AT_ONCE].join(",")
-            ),
-            one: format!("INSERT INTO {table} VALUES {row}"),
+            many: insert(&vec![&*row; ROWS_AT_ONCE].join(",")),
+            one: insert(&row),
         }
     }
 

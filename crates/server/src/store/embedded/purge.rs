@@ -9,15 +9,16 @@
 //!
 //! Absent here: deleting rows of the ledger. There is no such thing.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
 
 use postrider_core::id::EventId;
-use postrider_core::ledger::Delivery;
+use postrider_core::ledger::{Delivery, State};
 use postrider_core::time::{HOUR_MS, SECOND_MS, Time};
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use super::files::{LedgerFile, file_name};
-use super::row::{self, DeliveryRow};
+use super::row;
 use super::schema::{remove_if_there, sync_directory};
 use super::tend::Trouble;
 use super::{EmbeddedLedger, Retention};
@@ -211,41 +212,71 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Looks at events with consecutive ids, all in one pass. Returns why to stop, if it has to.
-    fn take(&mut self, events: &[EventId]) -> Result<Option<Swept>, Trouble> {
-        let lost = |event| Trouble::Other(format!("event {event} or its deliveries are not there"));
-        let first = find_event(self.connection, events[0])?.ok_or(lost(events[0]))?;
-        let mut statement = self.connection.prepare_cached(FROM)?;
-        let mut rows = statement.query([first.event.first_delivery.0.cast_signed()])?;
-        let mut next = rows.next()?.map(row::read_delivery).transpose()?;
-        for &event in events {
+    /// Looks at events with consecutive ids. Returns why to stop, if it has to.
+    fn take(&mut self, mut events: &[EventId]) -> Result<Option<Swept>, Trouble> {
+        while let Some(&first) = events.first() {
             if self.rows_left == 0 {
                 return Ok(Some(Swept::More));
             }
-            let (mut due, mut seen) = (true, false);
-            while let Some(DeliveryRow { delivery, .. }) =
-                next.take_if(|row| row.delivery.event <= event)
-            {
-                if delivery.event < event {
-                    return Err(lost(event));
-                }
-                if delivery.admitted_at.plus(self.retention.payload_keep_ms) > self.now {
-                    return Ok(Some(Swept::Young));
-                }
-                seen = true;
-                due &= self.is_due(&delivery);
-                self.rows_left = self.rows_left.saturating_sub(1);
-                next = rows.next()?.map(row::read_delivery).transpose()?;
+            let from = self.deliveries(first)?.start;
+            let mut count = events.len();
+            let mut until = self.deliveries(events[count - 1])?.end;
+            while until - from > SLICE_ROWS && count > 1 {
+                count /= 2;
+                until = self.deliveries(events[count - 1])?.end;
             }
-            if !seen {
-                return Err(lost(event));
+            self.rows_left = self.rows_left.saturating_sub(until - from);
+            let (part, rest) = events.split_at(count);
+            if let Some(stop) = self.take_part(part, from..until)? {
+                return Ok(Some(stop));
             }
-            self.reached = event;
-            if due {
-                self.due.push(event);
-            }
+            events = rest;
         }
         Ok(None)
+    }
+
+    /// Looks at the deliveries of some events: SQLite passes over those that need no payload any
+    /// more, the others are read. Returns why to stop, if it has to.
+    fn take_part(
+        &mut self,
+        events: &[EventId],
+        deliveries: Range<u64>,
+    ) -> Result<Option<Swept>, Trouble> {
+        let mut statement = self.connection.prepare_cached(&NEEDED)?;
+        let settled_until = self.now.plus(-self.retention.payload_keep_ms);
+        let mut rows = statement.query(params![
+            deliveries.start.cast_signed(),
+            deliveries.end.cast_signed(),
+            settled_until.0
+        ])?;
+        let mut kept = None;
+        let mut left = events;
+        while let Some(row) = rows.next()? {
+            let delivery = row::read_delivery(row)?.delivery;
+            let before = left.partition_point(|event| *event < delivery.event);
+            self.due
+                .extend(left[..before].iter().filter(|event| Some(**event) != kept));
+            left = &left[before..];
+            if delivery.admitted_at.plus(self.retention.payload_keep_ms) > self.now {
+                return Ok(Some(Swept::Young));
+            }
+            self.reached = delivery.event;
+            if !self.is_due(&delivery) {
+                kept = Some(delivery.event);
+            }
+        }
+        self.due
+            .extend(left.iter().filter(|event| Some(**event) != kept));
+        self.reached = events[events.len() - 1];
+        Ok(None)
+    }
+
+    /// The ids of an event's deliveries.
+    fn deliveries(&self, event: EventId) -> Result<Range<u64>, Trouble> {
+        let row = find_event(self.connection, event)?
+            .ok_or_else(|| Trouble::Other(format!("event {event} is not there")))?;
+        let first = row.event.first_delivery.0;
+        Ok(first..first + u64::from(row.event.deliveries))
     }
 
     /// Whether a delivery needs its event's payload no more.
@@ -262,8 +293,21 @@ impl Walk<'_> {
     }
 }
 
-/// Deliveries from one on.
-const FROM: &str = "SELECT * FROM delivery WHERE id >= ?1 ORDER BY id";
+/// The deliveries in a range that need their payload for one of the usual reasons, or that one has
+/// to look at: not settled, settled lately, or in a state that may be a dead letter.
+static NEEDED: LazyLock<String> = LazyLock::new(|| {
+    let plain = [
+        State::Accepted,
+        State::Confirmed,
+        State::Cancelled,
+        State::Suppressed,
+    ];
+    let plain = plain.map(|state| (state as u8).to_string()).join(", ");
+    format!(
+        "SELECT * FROM delivery WHERE id >= ?1 AND id < ?2
+         AND NOT (settled_at <= ?3 AND state IN ({plain})) ORDER BY id"
+    )
+});
 
 /// Deletes a ledger file and what SQLite keeps beside it.
 ///
