@@ -25,17 +25,17 @@ pub(super) async fn run(
     let mut stage = Stage::set(program, data).await?;
     let mut runner = Runner::new(&mut stage, "grow", 1).await?;
     progress.phase("filling to 100,000 rows", STRETCH);
-    let mut all = vec![runner.full(STRETCH, progress).await?.1];
+    let mut all = vec![runner.full(STRETCH, progress).await?];
     progress.phase("measuring", STRETCH);
-    let small = runner.full(STRETCH, progress).await?.1;
+    let small = runner.full(STRETCH, progress).await?;
     let mut rows = 2 * STRETCH;
     while rows < large_rows {
         progress.phase(&format!("{rows} rows of {large_rows}"), STRETCH);
-        all.push(runner.full(STRETCH, progress).await?.1);
+        all.push(runner.full(STRETCH, progress).await?);
         rows += STRETCH;
     }
     progress.phase("measuring", STRETCH);
-    let large = runner.full(STRETCH, progress).await?.1;
+    let large = runner.full(STRETCH, progress).await?;
     stage.engine.stop().await?;
     let cpu = |stretch: &Stretch| stretch.each(stretch.engine.cpu_us);
     let every = || all.iter().chain([&small, &large]);

@@ -34,7 +34,7 @@ pub(super) async fn run(
     progress.phase("finding the maximum rate", sizes.events);
     let mut runner = Runner::new(&mut stage, "most", 1).await?;
     runner.full(sizes.events / 10, progress).await?;
-    let (_, most) = runner.full(sizes.events / 2, progress).await?;
+    let most = runner.full(sizes.events / 2, progress).await?;
     let rate = arrivals_per_s(&most) / 2.0;
 
     let hang = Behaviour::of("/hang/*").rule(When::Always, Act::Hang);

@@ -17,7 +17,7 @@ use crate::cli::failure::Failure;
 /// Bytes of a payload.
 pub(super) const PAYLOAD_BYTES: usize = 300;
 /// Items of a batch at full speed.
-const BATCH_ITEMS: u64 = 500;
+const BATCH_ITEMS: u64 = 250;
 /// Batches under way at a time at full speed.
 const POSTERS: u64 = 4;
 /// Batches under way at a time in an open loop; what is due beyond them waits, and is counted late.
@@ -28,6 +28,33 @@ const TICK_US: u64 = 2_000;
 const AGAIN_MS: u64 = 50;
 /// Longest time that one batch is tried.
 const BATCH_MS_MAX: u64 = 120_000;
+
+/// Events that may have been submitted and not have arrived everywhere, in a stretch that measures
+/// how much a delivery takes: enough that nothing runs dry, too few to measure a backlog instead.
+const OUTSTANDING_MAX: u64 = 8_192;
+/// Wait of a poster that is ahead.
+const AHEAD_US: u64 = 500;
+
+/// How a load at full speed goes on.
+#[derive(Clone, Debug)]
+pub(super) enum Pace {
+    /// As fast as events are taken.
+    Burst,
+    /// At most [`OUTSTANDING_MAX`] events ahead of those that have arrived, which are counted here.
+    Arrivals(Arc<AtomicU64>),
+}
+
+impl Pace {
+    /// Waits until `submitted` events are not too far ahead.
+    async fn wait(&self, submitted: u64) {
+        let Pace::Arrivals(arrived) = self else {
+            return;
+        };
+        while submitted > arrived.load(Relaxed) + OUTSTANDING_MAX {
+            tokio::time::sleep(Duration::from_micros(AHEAD_US)).await;
+        }
+    }
+}
 
 /// Whom events are for.
 #[derive(Clone, Debug)]
@@ -90,14 +117,14 @@ pub(super) fn now_us() -> u64 {
 }
 
 impl Load {
-    /// Submits `events` from number `first` on, as fast as they are taken.
-    pub(super) async fn full(&self, first: u64, events: u64) -> Result<Fed, Failure> {
+    /// Submits `events` from number `first` on, as fast as `pace` lets it.
+    pub(super) async fn full(&self, first: u64, events: u64, pace: &Pace) -> Result<Fed, Failure> {
         let next = Arc::new(AtomicU64::new(first));
         let end = first + events;
         let began_us = now_us();
         let mut posters = JoinSet::new();
         for _ in 0..POSTERS {
-            let (load, next) = (self.clone(), Arc::clone(&next));
+            let (load, next, pace) = (self.clone(), Arc::clone(&next), pace.clone());
             posters.spawn(async move {
                 let mut api = Api::new(load.address, &load.key);
                 let mut refused = 0;
@@ -106,6 +133,7 @@ impl Load {
                     if from >= end {
                         return Ok(refused);
                     }
+                    pace.wait(from - first).await;
                     let now = now_us();
                     let items: Vec<(u64, u64)> = (from..end.min(from + BATCH_ITEMS))
                         .map(|n| (n, now))

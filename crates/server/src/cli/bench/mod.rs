@@ -18,12 +18,14 @@ mod stage;
 mod wrk;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use self::load::{Load, payload, per_s};
+use self::load::{Load, Pace, payload, per_s};
 use self::raw::Raw;
 use self::stage::{Stage, Stretch};
 use super::demo::progress::Progress;
@@ -153,19 +155,25 @@ async fn whole(
     progress.phase("warming up", 0);
     one.full(sizes.events / 10, progress).await?;
     progress.phase("full speed, one endpoint", sizes.events);
-    let (fed_per_s, full) = one.full(sizes.events, progress).await?;
+    let full = one.full(sizes.events, progress).await?;
     let full_per_s = arrivals_per_s(&full);
     let half_per_s = full_per_s / 2.0;
     progress.phase("open loop at half of that", 0);
     let half = one.open(sizes.open_s, half_per_s, progress).await?;
 
+    progress.phase("a burst, as fast as it is taken", sizes.events / 4);
+    let (fed_per_s, burst) = one.burst(sizes.events / 4, progress).await?;
+
     let mut ten = Runner::new(&mut stage, "ten", FAN_OUT).await?;
     progress.phase("full speed, ten endpoints", 0);
-    let (fanned_fed_per_s, fanned) = ten.full(sizes.events / FAN_OUT as u64, progress).await?;
+    let fanned = ten.full(sizes.events / FAN_OUT as u64, progress).await?;
+    let (fanned_fed_per_s, fanned_burst) = ten
+        .burst(sizes.events / 4 / FAN_OUT as u64, progress)
+        .await?;
     stage.engine.stop().await?;
 
     let wrk_off = wrk_per_s.map(|wrk| (raw.per_s / wrk - 1.0) * 100.0);
-    let stretches = [&full, &half, &fanned];
+    let stretches = [&full, &half, &burst, &fanned, &fanned_burst];
     let lost: u64 = stretches.iter().map(|stretch| stretch.lost()).sum();
     let duplicates: u64 = stretches
         .iter()
@@ -179,6 +187,8 @@ async fn whole(
         "raw_off_wrk_percent": wrk_off.map(round),
         "void": wrk_off.is_some_and(|off| off.abs() > VOID_PERCENT),
         "admissions_per_s": round(fed_per_s),
+        "burst_per_s": round(arrivals_per_s(&burst)),
+        "burst_cpu_us_per_delivery": round(burst.each(burst.engine.cpu_us)),
         "cpu_us_per_delivery": round(full.each(full.engine.cpu_us)),
         "raw_cpu_us_per_request": round(raw.cpu_us_per_request),
         "sink_cpu_us_per_delivery": round(full.each(full.sink.cpu_us)),
@@ -236,6 +246,8 @@ struct Runner<'a> {
     prefix: String,
     endpoints: u64,
     next: u64,
+    /// Events of the stretch under way that have arrived everywhere.
+    arrived: Arc<AtomicU64>,
 }
 
 impl<'a> Runner<'a> {
@@ -244,19 +256,36 @@ impl<'a> Runner<'a> {
         Ok(Runner {
             load,
             stage,
+            arrived: Arc::default(),
             prefix: format!("/{name}/"),
             endpoints: endpoints as u64,
             next: name.len() as u64 * 1_000_000_000 + endpoints as u64 * 100_000_000_000,
         })
     }
 
-    /// So many events at full speed; the rate of admission, and the stretch.
-    async fn full(&mut self, events: u64, progress: &Progress) -> Result<(f64, Stretch), Failure> {
+    /// So many events as fast as they arrive.
+    async fn full(&mut self, events: u64, progress: &Progress) -> Result<Stretch, Failure> {
+        let pace = Pace::Arrivals(Arc::clone(&self.arrived));
+        Ok(self.submit(events, &pace, progress).await?.1)
+    }
+
+    /// So many events as fast as they are taken: the rate of admission, and the stretch.
+    async fn burst(&mut self, events: u64, progress: &Progress) -> Result<(f64, Stretch), Failure> {
+        self.submit(events, &Pace::Burst, progress).await
+    }
+
+    async fn submit(
+        &mut self,
+        events: u64,
+        pace: &Pace,
+        progress: &Progress,
+    ) -> Result<(f64, Stretch), Failure> {
         let first = self.expect(events).await?;
+        self.arrived.store(0, Ordering::Relaxed);
         let mark = self.stage.mark()?;
         let began_us = load::now_us();
         let load = self.load.clone();
-        let submitting = load.full(first, events);
+        let submitting = load.full(first, events, pace);
         let (fed, counted) = self.beside(submitting, events, progress).await?;
         let mut stretch = self.stage.stretch(&mark, counted)?;
         // From the first submission, not from the first arrival: waiting to begin is work too.
@@ -309,8 +338,10 @@ impl<'a> Runner<'a> {
     ) -> Result<(load::Fed, crate::fake::Counted), Failure> {
         let deliveries = events * self.endpoints;
         let per_event = self.endpoints;
+        let arrived = Arc::clone(&self.arrived);
         let arriving = self.stage.sink.await_all(deliveries, |counted| {
             progress.at(counted.distinct / per_event);
+            arrived.store(counted.distinct / per_event, Ordering::Relaxed);
         });
         tokio::try_join!(submitting, arriving)
     }

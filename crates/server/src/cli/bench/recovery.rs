@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::load::per_s;
+use super::load::{Pace, per_s};
 use super::process::Usage;
 use super::stage::Stage;
 use super::{Expected, round};
@@ -49,7 +49,7 @@ pub(super) async fn run(
     };
     stage.sink.expect(&expected).await?;
     let empty = memory(&stage)?;
-    let fed = load.full(0, unsettled).await?;
+    let fed = load.full(0, unsettled, &Pace::Burst).await?;
     let full = memory(&stage)?;
     progress.phase("killing and starting again", 0);
     stage.engine.kill().await?;

@@ -20,7 +20,7 @@ use crate::fake::{Behaviour, Counted, Expected};
 /// Longest wait for the sink's address.
 const START_MS_MAX: u64 = 10_000;
 /// Pause between two looks at the count.
-const LOOK_MS: u64 = 20;
+const LOOK_MS: u64 = 10;
 /// Longest time without an arrival until what is missing counts as lost.
 const STALL_MS_MAX: u64 = 15_000;
 
