@@ -38,8 +38,8 @@ const PAYLOAD_BYTES: usize = 300;
 const ENDPOINTS: u64 = 1_000;
 /// How long a payload is kept after its delivery has settled: short, so that lives end within the
 /// measurement.
-const PAYLOAD_KEEP_MS: i64 = 2 * SECOND_MS;
-/// The engine's time between two commits: slow, so that payloads lie for ten of them.
+const PAYLOAD_KEEP_MS: i64 = 40 * SECOND_MS;
+/// The engine's time between two commits: slow, so that payloads lie for two hundred of them.
 const TURN_MS: i64 = 200;
 /// A turn that is longer is told one by one.
 const STALL: Duration = Duration::from_millis(50);

@@ -1,19 +1,19 @@
 //! Inserting many rows with few statements.
 //!
 //! Beginning and ending a statement costs SQLite about as much as making and placing a row of
-//! twenty columns. So rows are inserted sixteen at a time, and one by one only at the end.
+//! twenty columns. So rows are inserted 64 at a time, what is left 8 at a time, and only the last few
+//! one by one.
 //!
 //! Absent here: what the columns are; see [`super::row`].
 
 use rusqlite::{Connection, Statement, ToSql};
 
-/// Rows that one statement inserts.
-const ROWS_AT_ONCE: usize = 16;
+/// Rows that one statement inserts: as many as there are, largest first.
+const ROWS_AT_ONCE: [usize; 3] = [64, 8, 1];
 
 /// The statements that fill one table.
 pub struct Insert {
-    one: String,
-    many: String,
+    statements: [String; ROWS_AT_ONCE.len()],
 }
 
 impl Insert {
@@ -23,10 +23,12 @@ impl Insert {
         let row = format!("({})", vec!["?"; columns].join(","));
         // With the usual ABORT, a statement of many rows would keep a journal of its own to undo
         // them by. A row that is there already ends the whole transaction anyway.
-        let insert = |rows: &str| format!("INSERT OR ROLLBACK INTO {table} VALUES {rows}");
+        let insert = |count: usize| {
+            let rows = vec![&*row; count].join(",");
+            format!("INSERT OR ROLLBACK INTO {table} VALUES {rows}")
+        };
         Insert {
-            many: insert(&vec![&*row; ROWS_AT_ONCE].join(",")),
-            one: insert(&row),
+            statements: ROWS_AT_ONCE.map(insert),
         }
     }
 
@@ -37,16 +39,17 @@ impl Insert {
     pub fn all<T>(
         &self,
         connection: &Connection,
-        rows: &[T],
+        mut rows: &[T],
         mut bind: impl FnMut(&mut Binder<'_, '_>, &T) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<()> {
-        let (many, few) = rows.split_at(rows.len() - rows.len() % ROWS_AT_ONCE);
-        for (sql, rows, at_once) in [(&self.many, many, ROWS_AT_ONCE), (&self.one, few, 1)] {
-            if rows.is_empty() {
+        for (sql, at_once) in self.statements.iter().zip(ROWS_AT_ONCE) {
+            let (now, later) = rows.split_at(rows.len() - rows.len() % at_once);
+            rows = later;
+            if now.is_empty() {
                 continue;
             }
             let mut statement = connection.prepare_cached(sql)?;
-            for group in rows.chunks(at_once) {
+            for group in now.chunks(at_once) {
                 let mut binder = Binder::new(&mut statement);
                 for row in group {
                     bind(&mut binder, row)?;
@@ -92,7 +95,7 @@ mod tests {
             .unwrap();
         let insert = Insert::into("t", 2);
         let mut all: Vec<i64> = Vec::new();
-        for count in [0, 1, 15, 16, 17, 33] {
+        for count in [0, 1, 7, 8, 9, 63, 64, 65, 137] {
             let first = all.len() as i64 + 1;
             let rows: Vec<i64> = (first..first + count).collect();
             insert

@@ -183,8 +183,10 @@ pub fn create(
     remove_if_there(&temporary).map_err(|source| OpenError::io(path, source))?;
     let build = || -> rusqlite::Result<()> {
         let connection = Connection::open(&temporary)?;
+        // Nothing of it counts before it is synced as a whole, below.
         connection.execute_batch(&format!(
-            "PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = {}; PRAGMA synchronous = FULL;
+            "PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY;
+             PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = {};
              PRAGMA application_id = {}; PRAGMA user_version = {};",
             // Where rows are deleted in bulk, the pages are to be given back.
             if kind == Kind::Ledger { 2 } else { 0 },
