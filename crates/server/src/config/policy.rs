@@ -62,12 +62,6 @@ section! {
         slots_max: Option<u16> = None;
         /// How long an idempotency key is remembered.
         dedupe_window_s: Option<u32> = None;
-        /// A definite failure frees the key, so that the caller may ask again.
-        release_on_definite_failure: Option<bool> = None;
-        /// How long a payload is kept after its deliveries have settled.
-        payload_keep_s: Option<u32> = None;
-        /// The same for dead letters.
-        dead_payload_keep_s: Option<u32> = None;
     }
 }
 
@@ -129,11 +123,9 @@ impl PolicySection {
             hours_percent: self.hours(base.hours_percent)?,
             slots_max: least("slots_max", self.slots_max, base.slots_max)?,
             dedupe_window_ms: seconds(self.dedupe_window_s, base.dedupe_window_ms),
-            release_on_definite_failure: self
-                .release_on_definite_failure
-                .unwrap_or(base.release_on_definite_failure),
-            payload_keep_ms: seconds(self.payload_keep_s, base.payload_keep_ms),
-            dead_payload_keep_ms: seconds(self.dead_payload_keep_s, base.dead_payload_keep_ms),
+            release_on_definite_failure: base.release_on_definite_failure,
+            payload_keep_ms: base.payload_keep_ms,
+            dead_payload_keep_ms: base.dead_payload_keep_ms,
         };
         if policy.ttl_ms == 0 {
             return refuse("ttl_s", "must be at least 1");

@@ -58,6 +58,10 @@ section! {
         master_key_file: Option<PathBuf> = None;
         /// How long settled deliveries and their history are kept.
         retention_days: u32 = 90, 1..=3_650;
+        /// How long a payload is kept after its deliveries have settled.
+        payload_keep_s: u32 = 259_200, 0..=31_536_000;
+        /// The same for dead letters, which are replayed from it.
+        dead_payload_keep_s: u32 = 1_209_600, 0..=31_536_000;
         /// Bytes on the device that are never used, so that a full disk still has room to
         /// recover in.
         reserve_bytes: u64 = 67_108_864, 1_048_576..=1_099_511_627_776;

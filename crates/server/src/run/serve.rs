@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use postrider_core::cause::Cause;
 use postrider_core::engine::{Config as EngineConfig, Origin};
 use postrider_core::plant::Plant;
-use postrider_core::time::DAY_MS;
+use postrider_core::time::{DAY_MS, SECOND_MS};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -220,7 +220,8 @@ fn store_options(config: &Config, vault: &Arc<Vault>) -> embedded::Options {
     embedded::Options {
         retention: Retention {
             ledger_ms: i64::from(config.store.retention_days) * DAY_MS,
-            ..Retention::default()
+            payload_keep_ms: i64::from(config.store.payload_keep_s) * SECOND_MS,
+            dead_payload_keep_ms: i64::from(config.store.dead_payload_keep_s) * SECOND_MS,
         },
         reserve_bytes: config.store.reserve_bytes,
         ..embedded::Options::new(Arc::clone(vault))
