@@ -14,6 +14,7 @@ use postrider_core::event::LaneCounter;
 use postrider_core::executor::{Executor, World};
 use postrider_core::id::{Ask, Stamp};
 use postrider_core::ledger::Delivery;
+use postrider_core::plant::Plant;
 use postrider_core::time::Time;
 use tokio::runtime::Handle;
 
@@ -29,6 +30,8 @@ use crate::transport::Transport;
 
 /// Commands that one turn takes at the most.
 const TURN_COMMANDS_MAX: usize = 1_024;
+/// What commits are held back by where requests leave before them, so that a kill falls between.
+const PLANTED_DELAY: Duration = Duration::from_millis(40);
 /// Longest sleep.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 /// Rows that recovery hands to the engine at a time.
@@ -136,6 +139,10 @@ impl EngineThread {
             gauges: Arc::clone(&parts.gauges),
             metrics: Arc::clone(&parts.metrics),
             commit_records_max: start.commit_records_max,
+            commit_delay: match start.config.plant {
+                Some(Plant::SendBeforeRecord) => PLANTED_DELAY,
+                _ => Duration::ZERO,
+            },
         };
         let writer = std::thread::Builder::new()
             .name("writer".into())

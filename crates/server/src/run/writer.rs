@@ -41,6 +41,8 @@ pub(super) struct Writer {
     pub gauges: Arc<Gauges>,
     pub metrics: Arc<Metrics>,
     pub commit_records_max: usize,
+    /// Wait before each commit: zero, unless a fault is planted that a longer window shows.
+    pub commit_delay: Duration,
 }
 
 impl Writer {
@@ -66,6 +68,9 @@ impl Writer {
                 batch.extend(records.into_iter().map(|record| *record));
             }
             if !batch.is_empty() {
+                if !self.commit_delay.is_zero() {
+                    std::thread::sleep(self.commit_delay);
+                }
                 self.commit(&mut batch)?;
             }
             if self.records.is_empty() || tended.elapsed() > TEND_EVERY {
