@@ -68,15 +68,24 @@ impl Writer {
                 batch.extend(records.into_iter().map(|record| *record));
             }
             if !batch.is_empty() {
-                if !self.commit_delay.is_zero() {
-                    std::thread::sleep(self.commit_delay);
-                }
+                self.hold_back();
                 self.commit(&mut batch)?;
             }
             if self.records.is_empty() || tended.elapsed() > TEND_EVERY {
                 more = self.ledger.tend(self.clock.now())?;
                 tended = Instant::now();
             }
+        }
+    }
+
+    /// Waits as long as a planted fault wants; see `commit_delay`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a planted fault waits for nothing but time"
+    )]
+    fn hold_back(&self) {
+        if !self.commit_delay.is_zero() {
+            std::thread::sleep(self.commit_delay);
         }
     }
 
