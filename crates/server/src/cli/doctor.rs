@@ -13,9 +13,9 @@ use serde_json::json;
 
 use super::client::Reach;
 use super::failure::{Failure, Outcome};
-use super::local::key_file;
 use super::show;
 use crate::config::Config;
+use crate::run::key_file;
 
 /// What may be asked.
 #[derive(clap::Args)]

@@ -2,7 +2,6 @@
 //!
 //! Absent here: the ledger. What verbs do to it goes through the store.
 
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use postrider_core::time::Time;
@@ -10,10 +9,10 @@ use postrider_core::time::Time;
 use super::failure::Failure;
 use crate::config::Config;
 use crate::registry::Registry;
-use crate::registry::keys::KeyPace;
+use crate::run::{key_file, key_pace};
 use crate::store::embedded::OpenError;
 use crate::store::embedded::directory::Directory;
-use crate::vault::{MASTER_KEY_FILE, Vault};
+use crate::vault::Vault;
 
 /// Where a data directory and its master key are.
 #[derive(clap::Args)]
@@ -88,27 +87,12 @@ impl Home {
         let lock = Directory::lock(directory).map_err(|error| failed(error.into()))?;
         let vault =
             Vault::open_or_create(&key_file(config)).map_err(|error| failed(error.into()))?;
-        let pace = KeyPace {
-            requests_per_s: at_least_one(config.server.key_requests_per_s_max),
-            burst: at_least_one(config.server.key_burst_max),
-        };
-        let registry =
-            Registry::open(directory, &vault, pace).map_err(|error| failed(error.into()))?;
+        let registry = Registry::open(directory, &vault, key_pace(config))
+            .map_err(|error| failed(error.into()))?;
         Ok(Home {
             registry,
             now: Time(jiff::Timestamp::now().as_millisecond()),
             _directory: lock,
         })
     }
-}
-
-/// Where the master key lies.
-#[must_use]
-pub fn key_file(config: &Config) -> PathBuf {
-    let beside = || config.store.dir.join(MASTER_KEY_FILE);
-    config.store.master_key_file.clone().unwrap_or_else(beside)
-}
-
-fn at_least_one(number: u32) -> NonZeroU32 {
-    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
 }

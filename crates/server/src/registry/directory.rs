@@ -4,12 +4,11 @@
 //! they went. Absent here: the disk.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use postrider_core::cause::Cause;
 use postrider_core::id::{EndpointId, TenantId};
-use postrider_core::partition::mix;
+use postrider_core::map::Map;
 use uuid::Uuid;
 
 use super::model::{Endpoint, EndpointState};
@@ -20,7 +19,7 @@ type Shelf = BTreeMap<EndpointId, Arc<Endpoint>>;
 /// All endpoints of all tenants.
 #[derive(Default)]
 pub struct Directory {
-    by_id: HashMap<EndpointId, Arc<Endpoint>, BuildHasherDefault<IdHasher>>,
+    by_id: Map<EndpointId, Arc<Endpoint>>,
     by_uuid: HashMap<Uuid, EndpointId>,
     tenants: HashMap<TenantId, Shelves>,
 }
@@ -244,26 +243,6 @@ impl Endpoint {
                 ..
             }
         )
-    }
-}
-
-/// Ids are small integers that nobody outside chooses: one multiplication chain spreads them.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = mix(self.0 ^ u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = mix(self.0 ^ value);
     }
 }
 

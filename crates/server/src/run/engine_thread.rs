@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use super::command::Command;
 use super::intake::{EngineIntake, Gauges};
 use super::world::RealWorld;
-use super::writer::{Writer, WriterStats};
+use super::writer::Writer;
 use crate::clock::Clock;
 use crate::observe::{AttemptLog, Metrics, Observer};
 use crate::registry::Registry;
@@ -105,7 +105,6 @@ pub struct EngineThread {
     engine: JoinHandle<()>,
     writer: JoinHandle<Result<(), Fatal>>,
     intake: EngineIntake,
-    stats: Arc<WriterStats>,
 }
 
 impl EngineThread {
@@ -121,7 +120,6 @@ impl EngineThread {
     ) -> std::io::Result<EngineThread> {
         let (line, commands) = unbounded();
         let (to_writer, records) = unbounded();
-        let stats = Arc::new(WriterStats::default());
         let intake = EngineIntake {
             line: line.clone(),
             gauges: Arc::clone(&parts.gauges),
@@ -135,7 +133,6 @@ impl EngineThread {
             records,
             line: line.clone(),
             clock: Arc::clone(&parts.clock),
-            stats: Arc::clone(&stats),
             gauges: Arc::clone(&parts.gauges),
             metrics: Arc::clone(&parts.metrics),
             commit_records_max: start.commit_records_max,
@@ -173,7 +170,6 @@ impl EngineThread {
             engine,
             writer,
             intake,
-            stats,
         })
     }
 
@@ -181,12 +177,6 @@ impl EngineThread {
     #[must_use]
     pub fn intake(&self) -> EngineIntake {
         self.intake.clone()
-    }
-
-    /// Figures of the writer.
-    #[must_use]
-    pub fn writer_stats(&self) -> Arc<WriterStats> {
-        Arc::clone(&self.stats)
     }
 
     /// The line to the engine, for whoever announces changes.

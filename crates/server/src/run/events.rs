@@ -2,20 +2,19 @@
 //!
 //! Absent here: the truth. What falls out is read from the store.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use postrider_core::event::Event;
 use postrider_core::id::EventId;
-use postrider_core::map::IdHasher;
+use postrider_core::map::Map;
 
 /// What an event costs beside its payload, about.
 const OVERHEAD_BYTES: usize = 512;
 
 /// Events in the order of their admission, up to a bound in bytes.
 pub struct Events {
-    by_id: HashMap<EventId, Arc<Event>, BuildHasherDefault<IdHasher>>,
+    by_id: Map<EventId, Arc<Event>>,
     /// In the order of admission; some may be gone from the map already.
     order: VecDeque<EventId>,
     bytes: usize,
@@ -26,7 +25,7 @@ impl Events {
     /// Keeps at most `bytes_max` bytes, about.
     pub fn new(bytes_max: usize) -> Events {
         Events {
-            by_id: HashMap::default(),
+            by_id: Map::default(),
             order: VecDeque::new(),
             bytes: 0,
             bytes_max,

@@ -27,5 +27,4 @@ pub use announce::{Announcer, gate};
 pub use command::Command;
 pub use engine_thread::{EngineThread, Parts, Start, Unsettled};
 pub use intake::{EngineIntake, Gauges};
-pub use serve::{EXIT_FATAL, Node, StartError};
-pub use writer::WriterStats;
+pub use serve::{EXIT_FATAL, Node, StartError, key_file, key_pace};

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::watcher::Watcher;
-use super::{Announcer, EngineIntake, EngineThread, Gauges, Parts, Start, Unsettled, WriterStats};
+use super::{Announcer, EngineIntake, EngineThread, Gauges, Parts, Start, Unsettled};
 use crate::clock::Clock;
 use crate::config::{Config, Network};
 use crate::observe::{AttemptLog, Metrics, Observer};
@@ -47,8 +47,6 @@ pub struct Node {
     pub transport: Arc<Transport>,
     /// What the engine shows of itself.
     pub gauges: Arc<Gauges>,
-    /// Figures of the writer.
-    pub writer: Arc<WriterStats>,
     /// The engine's clock.
     pub clock: Arc<Clock>,
     watching: JoinHandle<()>,
@@ -106,7 +104,7 @@ impl Node {
         let reader: Arc<dyn Reader> = reader;
         let mut unsettled = Unsettled::default();
         let recovery = ledger.recover(&mut |delivery| unsettled.push(delivery))?;
-        let registry = Arc::new(Registry::open(dir, &vault, pace(config))?);
+        let registry = Arc::new(Registry::open(dir, &vault, key_pace(config))?);
         let clock = Arc::new(Clock::starting(recovery.last_at));
         registry.apply_policies(config.policies.iter().cloned(), clock.now())?;
         for (endpoint, at) in &recovery.retired {
@@ -155,7 +153,6 @@ impl Node {
             intake: engine.intake(),
             transport,
             gauges,
-            writer: engine.writer_stats(),
             clock,
             watching,
             engine,
@@ -173,12 +170,16 @@ impl Node {
     }
 }
 
-fn key_file(config: &Config) -> PathBuf {
+/// Where the master key lies.
+#[must_use]
+pub fn key_file(config: &Config) -> PathBuf {
     let beside = || config.store.dir.join(MASTER_KEY_FILE);
     config.store.master_key_file.clone().unwrap_or_else(beside)
 }
 
-fn pace(config: &Config) -> KeyPace {
+/// How fast one API key may be used.
+#[must_use]
+pub fn key_pace(config: &Config) -> KeyPace {
     KeyPace {
         requests_per_s: at_least_one(config.server.key_requests_per_s_max),
         burst: at_least_one(config.server.key_burst_max),

@@ -3,8 +3,6 @@
 //!
 //! Absent here: waiting. Every call returns at once; what takes time is answered later.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,7 +15,7 @@ use postrider_core::event::{Event, LaneCounter, Seen};
 use postrider_core::executor::World;
 use postrider_core::id::{Ask, DeliveryId, EndpointId, KeyDigest, OrderingKey};
 use postrider_core::ledger::Record;
-use postrider_core::map::IdHasher;
+use postrider_core::map::Map;
 use postrider_core::observation::Observation;
 use postrider_core::policy::Policy;
 use postrider_core::time::Time;
@@ -48,7 +46,7 @@ pub(super) struct RealWorld {
     records: Sender<Vec<Box<Record>>>,
     senders: Senders,
     events: Events,
-    callers: HashMap<u64, Caller, BuildHasherDefault<IdHasher>>,
+    callers: Map<u64, Caller>,
     last_caller: u64,
 }
 
@@ -59,7 +57,7 @@ impl RealWorld {
             senders: Senders::new(&parts, line),
             parts,
             records,
-            callers: HashMap::default(),
+            callers: Map::default(),
             last_caller: 0,
         }
     }

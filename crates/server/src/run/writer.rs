@@ -4,7 +4,7 @@
 //! gathers; an idle store commits at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -21,23 +21,11 @@ use crate::store::{Fatal, Ledger, Verdict};
 /// Longest time without housekeeping.
 const TEND_EVERY: Duration = Duration::from_millis(50);
 
-/// Figures of the writer thread.
-#[derive(Debug, Default)]
-pub struct WriterStats {
-    /// Commits made.
-    pub commits: AtomicU64,
-    /// Records in them.
-    pub records: AtomicU64,
-    /// Time spent in commits, in microseconds.
-    pub commit_us: AtomicU64,
-}
-
 pub(super) struct Writer {
     pub ledger: Box<dyn Ledger>,
     pub records: Receiver<Vec<Box<Record>>>,
     pub line: Sender<Command>,
     pub clock: Arc<Clock>,
-    pub stats: Arc<WriterStats>,
     pub gauges: Arc<Gauges>,
     pub metrics: Arc<Metrics>,
     pub commit_records_max: usize,
@@ -97,11 +85,6 @@ impl Writer {
         since.store(0, Ordering::Relaxed);
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.count(batch, took_us);
-        self.stats.commits.fetch_add(1, Ordering::Relaxed);
-        self.stats
-            .records
-            .fetch_add(batch.len() as u64, Ordering::Relaxed);
-        self.stats.commit_us.fetch_add(took_us, Ordering::Relaxed);
         let Some(through) = batch.last().map(|record| record.ticket) else {
             return Ok(());
         };

@@ -2,10 +2,7 @@
 //!
 //! Absent here: knowing what may be forgotten. Whatever is kept can be read again.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
-use postrider_core::partition::mix;
+use postrider_core::map::Map;
 
 /// A bounded cache in two generations: when the newer is full, the older is forgotten.
 #[derive(Debug)]
@@ -48,24 +45,4 @@ impl<V> Recent<V> {
 }
 
 /// A map by an id that nobody outside can choose.
-pub type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
-
-/// Spreads an id. Ids are assigned by us, so nobody can aim for collisions.
-#[derive(Debug, Default)]
-pub struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = mix(self.0 ^ u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        self.0 = mix(id);
-    }
-}
+pub type IdMap<V> = Map<u64, V>;
