@@ -7,7 +7,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::Mutex;
 
 use postrider::transport::{Limits, Transport};
 use postrider_core::time::MINUTE_MS;
@@ -43,9 +42,10 @@ for line in sys.stdin:
 
 /// The interpreter that has the packages. Installed at the first use, and kept.
 fn interpreter() -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // Each test may be a process of its own, so a lock in memory would not do.
+    let turn = std::fs::File::create(target.join("signature-verifiers.lock")).unwrap();
+    turn.lock().unwrap();
     let home = target.join("signature-verifiers");
     let python = home.join("bin/python");
     let installed = home.join(PACKAGES.join("-"));
