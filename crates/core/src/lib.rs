@@ -11,6 +11,8 @@
 //!    [`window`] puts what goes on in its place.
 //! 6. [`relay`]: how far the journal has been told to a broker.
 //!
+//! Where several nodes share the work, [`lease`] says who owns which [`partition`].
+//!
 //! [`engine`] is the face of all of it, [`executor`] performs its effects over any I/O, [`audit`]
 //! holds its books against each other. The vocabulary is in [`id`], [`time`], [`event`],
 //! [`policy`], [`outcome`], [`cause`].
@@ -43,6 +45,7 @@ pub mod event;
 pub mod executor;
 pub mod id;
 pub mod intake;
+pub mod lease;
 pub mod ledger;
 pub mod limiter;
 pub mod map;
