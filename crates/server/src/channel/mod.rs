@@ -85,6 +85,10 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// How the detail begins where an HTTP/2 connection ended with a GOAWAY: then come the error's
+    /// name, a colon and the data that came with it.
+    pub const GOAWAY: &str = "GOAWAY";
+
     /// Trouble of which it is certain that it came before the first byte of the request.
     #[must_use]
     pub fn unsent(fault: Fault, detail: impl Into<Box<str>>) -> Trouble {

@@ -20,11 +20,35 @@ pub(super) const HEADERS_MAX: usize = 64;
 /// Bytes of a response body that are read at the most; the connection is closed after that.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1_024;
 
-/// A body on its way in.
+/// A body on its way in over HTTP/1.1.
 pub(super) struct Body {
     incoming: Incoming,
-    kept: BytesMut,
+    kept: Kept,
+}
+
+/// The beginning of a body, and how much of it was read.
+#[derive(Default)]
+pub(super) struct Kept {
+    bytes: BytesMut,
     read: usize,
+}
+
+impl Kept {
+    /// Takes a piece: [`Step::Cut`] once it was enough.
+    pub(super) fn take(&mut self, data: &[u8]) -> Step {
+        let room = EVIDENCE_BYTES_MAX - self.bytes.len();
+        self.bytes.extend_from_slice(&data[..data.len().min(room)]);
+        self.read += data.len();
+        if self.read > BODY_BYTES_MAX {
+            Step::Cut
+        } else {
+            Step::Pending
+        }
+    }
+
+    pub(super) fn bytes(self) -> Bytes {
+        self.bytes.freeze()
+    }
 }
 
 /// How far reading a body has come.
@@ -44,8 +68,7 @@ impl Body {
     pub(super) fn new(incoming: Incoming) -> Body {
         Body {
             incoming,
-            kept: BytesMut::new(),
-            read: 0,
+            kept: Kept::default(),
         }
     }
 
@@ -64,17 +87,14 @@ impl Body {
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            let room = EVIDENCE_BYTES_MAX - self.kept.len();
-            self.kept.extend_from_slice(&data[..data.len().min(room)]);
-            self.read += data.len();
-            if self.read > BODY_BYTES_MAX {
+            if self.kept.take(&data) == Step::Cut {
                 return Step::Cut;
             }
         }
     }
 
     pub(super) fn kept(self) -> Bytes {
-        self.kept.freeze()
+        self.kept.bytes()
     }
 }
 
@@ -86,23 +106,12 @@ pub(super) fn response(head: Parts, body: Bytes) -> Response {
     }
 }
 
-/// What kind of trouble an error of hyper's is, and what it says. Provably unprocessed: the stream
-/// was refused (RFC 9113 section 8.7), or the connection ended with a GOAWAY that names an earlier
-/// last stream (section 6.8), which is the only way a remote GOAWAY becomes a stream's error.
+/// What kind of trouble an error of hyper's is, and what it says.
 pub(super) fn fault_of(error: &hyper::Error) -> (Fault, String) {
-    let source = error.source();
-    if let Some(h2) = source.and_then(|source| source.downcast_ref::<h2::Error>()) {
-        let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-        let fault = match (refused || h2.is_go_away(), h2.is_remote(), h2.is_library()) {
-            (true, true, _) => Fault::Unprocessed,
-            (_, _, true) => Fault::ResponseInvalid,
-            _ => Fault::Lost,
-        };
-        return (fault, h2.to_string());
-    }
     if error.is_parse() || error.is_parse_too_large() {
         return (Fault::ResponseInvalid, error.to_string());
     }
+    let source = error.source();
     let detail = match source.and_then(|source| source.downcast_ref::<io::Error>()) {
         Some(error) => error.to_string(),
         None => error.to_string(),

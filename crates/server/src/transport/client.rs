@@ -24,7 +24,7 @@ use super::Limits;
 use super::connect::connect;
 use super::guard::{NetworkPolicy, Target};
 use super::http1::{Exchange, Http1};
-use super::http2::{self, Http2};
+use super::http2::{self, Http2, Serial, Terms};
 use super::resolve::Resolve;
 use super::tls::TlsIdentity;
 use crate::channel::{Answer, Fault, Progress, Request, Response, Trouble};
@@ -47,11 +47,41 @@ pub(super) struct HostKey {
     pub(super) target: Target,
     pub(super) tls: Option<TlsIdentity>,
     pub(super) policy_version: u64,
+    pub(super) manner: Manner,
+    /// Digest of the credentials that requests carry, where the far side binds a connection to
+    /// them.
+    pub(super) credentials: Option<[u8; 32]>,
+}
+
+/// How the connections to a host are kept and used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Manner {
+    /// As with any receiver: what TLS agrees on, and idle ones are closed soon.
+    Common,
+    /// As a push service wants it: HTTP/2 or nothing, kept for hours, and time to answer.
+    Push,
+}
+
+impl Manner {
+    fn response(self, limits: &Limits) -> Duration {
+        match self {
+            Manner::Common => limits.response(),
+            Manner::Push => Duration::from_millis(limits.response_push_ms),
+        }
+    }
+
+    fn idle_shared(self, limits: &Limits) -> Duration {
+        match self {
+            Manner::Common => Duration::from_millis(limits.idle_shared_ms),
+            Manner::Push => Duration::from_millis(limits.idle_push_ms),
+        }
+    }
 }
 
 /// One place that is sent to, with its connections.
 pub(super) struct Host {
     target: Target,
+    manner: Manner,
     authority: Authority,
     tls: Option<Arc<ClientConfig>>,
     policy: Arc<NetworkPolicy>,
@@ -135,6 +165,7 @@ impl Client {
         }
         let host = Arc::new(Host {
             target: key.target.clone(),
+            manner: key.manner,
             authority,
             tls,
             policy: policy.clone(),
@@ -169,9 +200,19 @@ impl Client {
 
     /// Sends one request and reads one answer.
     pub(super) async fn send(self: &Arc<Client>, host: &Arc<Host>, request: Request) -> Answer {
+        self.send_over(host, request, &mut None).await
+    }
+
+    /// The same, and says over which shared connection.
+    pub(super) async fn send_over(
+        self: &Arc<Client>,
+        host: &Arc<Host>,
+        request: Request,
+        over: &mut Option<Serial>,
+    ) -> Answer {
         self.sweep_from_now_on();
         let start = Instant::now();
-        let (said, connected) = self.exchange(host, request, start).await;
+        let (said, connected) = self.exchange(host, request, start, over).await;
         let total_ms = millis(start, Instant::now());
         Answer {
             said,
@@ -186,11 +227,13 @@ impl Client {
         host: &Arc<Host>,
         mut request: Request,
         start: Instant,
+        serial: &mut Option<Serial>,
     ) -> (Result<Response, Trouble>, Option<Instant>) {
         for _ in 0..STALE_MAX {
             let Some(link) = host.kept(&self.limits).await else {
                 break;
             };
+            *serial = link.serial();
             match self.over(link, host, request, start).await {
                 Ok(Ok(response)) => return (Ok(response), None),
                 Ok(Err(trouble)) => return (Err(stale(trouble)), None),
@@ -202,6 +245,7 @@ impl Client {
             Err(trouble) => return (Err(trouble), None),
         };
         let connected = Instant::now();
+        *serial = link.serial();
         let said = match self.over(link, host, request, connected).await {
             Ok(said) => said,
             Err(_) => Err(Trouble::unsent(
@@ -220,13 +264,16 @@ impl Client {
         request: Request,
         start: Instant,
     ) -> Result<Result<Response, Trouble>, Request> {
-        let deadline = start + self.limits.response();
+        let response = host.manner.response(&self.limits);
         let ended = match link {
-            Link::Own(own) => own.exchange(request, &self.limits, deadline).await,
+            Link::Own(own) => own.exchange(request, &self.limits, start + response).await,
             Link::Shared(shared) => {
-                shared
-                    .exchange(request, &host.authority, &self.limits, deadline)
-                    .await
+                let terms = Terms {
+                    authority: &host.authority,
+                    response,
+                    drain: self.limits.drain(),
+                };
+                shared.exchange(request, &terms).await
             }
         };
         match ended {
@@ -263,6 +310,9 @@ impl Client {
         let (tls, resolver) = (host.tls.as_ref(), self.resolver.as_ref());
         let wire = connect(&host.target, tls, &host.policy, resolver, deadline).await?;
         if !wire.is_http2() {
+            if host.manner == Manner::Push {
+                return Err(Trouble::unsent(Fault::Tls, "HTTP/2 was not agreed on"));
+            }
             host.speaks_http1.store(true, Relaxed);
             return Ok(Link::Own(Box::new(Http1::open(wire).await?)));
         }
@@ -355,7 +405,28 @@ impl Client {
     }
 }
 
+impl Link {
+    fn serial(&self) -> Option<Serial> {
+        match self {
+            Link::Own(_) => None,
+            Link::Shared(shared) => Some(shared.serial()),
+        }
+    }
+}
+
 impl Host {
+    /// Sends nothing more over this connection; what is under way on it is still answered.
+    #[expect(
+        dead_code,
+        reason = "the reaction `reconnect` of a channel's table is what calls it"
+    )]
+    pub(super) fn leave(&self, serial: Serial) {
+        let mut shared = self.shared.lock();
+        shared
+            .connections
+            .retain(|connection| connection.serial() != serial);
+    }
+
     /// A connection that is there already.
     async fn kept(&self, limits: &Limits) -> Option<Link> {
         if self.tls.is_some() && !self.speaks_http1.load(Relaxed) {
@@ -404,7 +475,7 @@ impl Host {
             .connections
             .iter()
             .any(|connection| connection.load() > 0);
-        if !busy && shared.used_at.elapsed() >= limits.idle_shared() {
+        if !busy && shared.used_at.elapsed() >= self.manner.idle_shared(limits) {
             shared.connections.clear();
         }
     }

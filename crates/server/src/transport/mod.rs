@@ -16,6 +16,7 @@ pub mod guard;
 mod http1;
 mod http2;
 pub mod resolve;
+mod room;
 mod tls;
 mod wire;
 
@@ -38,8 +39,8 @@ use postrider_core::time::Time;
 use crate::channel::webhook::{self, PrepareFault, Webhook};
 use crate::channel::{Answer, Attempted, Channel, Fault, Request, Trouble};
 use crate::registry::Endpoint;
-use client::{Client, Host, HostKey};
-use tls::TlsConfigs;
+use client::{Client, Host, HostKey, Manner};
+use tls::{Speaks, TlsConfigs};
 
 /// Endpoints whose preparation is kept at the most; about 3 KiB each.
 const PREPARED_MAX: usize = 32_768;
@@ -57,6 +58,10 @@ pub struct Limits {
     pub idle_ms: u64,
     /// The same for an HTTP/2 connection, whose end is announced.
     pub idle_shared_ms: u64,
+    /// As `response_ms`, for push services.
+    pub response_push_ms: u64,
+    /// As `idle_shared_ms`, for push services, which take reconnecting for an attack.
+    pub idle_push_ms: u64,
     /// Idle HTTP/1.1 connections to one host at the most.
     pub idle_host_max: usize,
     /// Idle HTTP/1.1 connections at the most; about 12 KiB each.
@@ -71,6 +76,8 @@ impl Default for Limits {
             drain_ms: 1_000,
             idle_ms: 4_000,
             idle_shared_ms: 60_000,
+            response_push_ms: 10_000,
+            idle_push_ms: 12 * 3_600_000,
             idle_host_max: 256,
             idle_total_max: 4_096,
         }
@@ -92,10 +99,6 @@ impl Limits {
 
     fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms)
-    }
-
-    fn idle_shared(&self) -> Duration {
-        Duration::from_millis(self.idle_shared_ms)
     }
 }
 
@@ -255,7 +258,7 @@ impl Transport {
         let (identity, config) = match target.secure {
             true => self
                 .tls
-                .config(&endpoint.tls)
+                .config(&endpoint.tls, Speaks::Either)
                 .map(|(id, config)| (Some(id), Some(config)))?,
             false => (None, None),
         };
@@ -264,6 +267,8 @@ impl Transport {
             target,
             tls: identity,
             policy_version: policy.version,
+            manner: Manner::Common,
+            credentials: None,
         };
         let host = self.client.host(key, authority, config, policy);
         Ok(Line { webhook, host })

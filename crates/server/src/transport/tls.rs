@@ -29,6 +29,15 @@ static NATIVE: OnceLock<Arc<RootCertStore>> = OnceLock::new();
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TlsIdentity([u8; 32]);
 
+/// What is offered by ALPN (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// HTTP/2, else HTTP/1.1.
+    Either,
+    /// HTTP/2 and nothing else.
+    Http2,
+}
+
 /// Why a profile cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFault {
@@ -64,19 +73,20 @@ impl TlsConfigs {
     pub(super) fn config(
         &self,
         profile: &TlsProfile,
+        speaks: Speaks,
     ) -> Result<(TlsIdentity, Arc<ClientConfig>), TlsFault> {
-        let identity = identity(profile);
+        let identity = identity(profile, speaks);
         let mut in_use = self.in_use.lock();
         if let Some(config) = in_use.get(&identity).and_then(Weak::upgrade) {
             return Ok((identity, config));
         }
-        let config = Arc::new(self.build(profile)?);
+        let config = Arc::new(self.build(profile, speaks)?);
         in_use.retain(|_, config| config.strong_count() > 0);
         in_use.insert(identity, Arc::downgrade(&config));
         Ok((identity, config))
     }
 
-    fn build(&self, profile: &TlsProfile) -> Result<ClientConfig, TlsFault> {
+    fn build(&self, profile: &TlsProfile, speaks: Speaks) -> Result<ClientConfig, TlsFault> {
         let versions: &[&SupportedProtocolVersion] = match profile.min_version {
             TlsVersion::V1_3 => &[&TLS13],
             TlsVersion::V1_2 => &[&TLS13, &TLS12],
@@ -99,7 +109,10 @@ impl TlsConfigs {
             }
             _ => return Err(TlsFault::Pair),
         };
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = match speaks {
+            Speaks::Either => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Speaks::Http2 => vec![b"h2".to_vec()],
+        };
         config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
         Ok(config)
     }
@@ -110,12 +123,15 @@ impl TlsConfigs {
 /// # Errors
 /// [`TlsFault`].
 pub fn check_tls(profile: &TlsProfile) -> Result<(), TlsFault> {
-    TlsConfigs::new().build(profile).map(drop)
+    TlsConfigs::new().build(profile, Speaks::Either).map(drop)
 }
 
-fn identity(profile: &TlsProfile) -> TlsIdentity {
+fn identity(profile: &TlsProfile, speaks: Speaks) -> TlsIdentity {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&[u8::from(profile.min_version == TlsVersion::V1_2)]);
+    hasher.update(&[
+        u8::from(profile.min_version == TlsVersion::V1_2),
+        u8::from(speaks == Speaks::Http2),
+    ]);
     let key = profile
         .client_key_pem
         .as_ref()
