@@ -4,7 +4,7 @@
 //! simulator runs the engine on it: it reads no clock, draws no random number and starts no thread.
 //! What is recorded survives [`ModelStore::open`] being called again, as a restart would.
 //!
-//! Absent here: purging. The model remembers everything.
+//! Absent here: when to purge. [`ModelStore::purge`] is told what may go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct ModelStore {
     contents: Arc<Mutex<Contents>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Contents {
     events: BTreeMap<EventId, Event>,
     deliveries: BTreeMap<DeliveryId, Delivery>,
@@ -36,6 +36,9 @@ struct Contents {
     keys: BTreeMap<KeyDigest, EventId>,
     lanes: BTreeMap<(EndpointId, OrderingKey), LaneCounter>,
     retired: Vec<(EndpointId, Time)>,
+    /// Highest ids that were ever in use: what was purged is not given out again.
+    last: (EventId, DeliveryId, Seq),
+    last_at: Time,
     epoch: Epoch,
     full: bool,
 }
@@ -46,6 +49,27 @@ impl ModelStore {
     pub fn open(&self) -> (ModelLedger, Arc<ModelReader>) {
         let store = self.clone();
         (ModelLedger(self.clone()), Arc::new(ModelReader(store)))
+    }
+
+    /// Another store with the same contents, which goes its own way from here on.
+    #[must_use]
+    pub fn copy(&self) -> ModelStore {
+        let contents = self.contents.lock().clone();
+        ModelStore {
+            contents: Arc::new(Mutex::new(contents)),
+        }
+    }
+
+    /// Becomes what `other` is: the disk is found to hold something else.
+    pub fn become_like(&self, other: &ModelStore) {
+        let contents = other.contents.lock().clone();
+        *self.contents.lock() = contents;
+    }
+
+    /// Removes every event of which `may_go` says so, with its deliveries, its key and what the
+    /// journal says of them. Returns the deliveries that went. Ids and lanes go on where they were.
+    pub fn purge(&self, may_go: impl Fn(&Event, &[Delivery]) -> bool) -> Vec<DeliveryId> {
+        self.contents.lock().purge(may_go)
     }
 
     /// Lets the disk be full, or have room again: admissions are refused, the rest gets in.
@@ -89,12 +113,7 @@ impl Ledger for ModelLedger {
             last_event: contents.last_event(),
             last_delivery: contents.last_delivery(),
             last_seq: contents.last_seq(),
-            last_at: contents
-                .journal
-                .values()
-                .map(|entry| entry.at)
-                .max()
-                .unwrap_or_default(),
+            last_at: contents.last_at,
             epoch: contents.epoch,
             retired: contents.retired.clone(),
         })
@@ -162,13 +181,17 @@ impl Contents {
     /// Takes a record in that fits.
     fn take(&mut self, record: &Record, rows: BTreeMap<DeliveryId, Option<Delivery>>) {
         for row in rows.into_values().flatten() {
+            self.last.1 = self.last.1.max(row.id);
             self.deliveries.insert(row.id, row);
         }
         if let Some(event) = &record.event {
+            self.last.0 = self.last.0.max(event.id);
             self.keys.insert(event.key_digest, event.id);
             self.events.insert(event.id, (**event).clone());
         }
         for entry in &record.entries {
+            self.last.2 = self.last.2.max(entry.seq);
+            self.last_at = self.last_at.max(entry.at);
             self.journal.insert(entry.seq, entry.clone());
             self.follow(entry);
         }
@@ -216,16 +239,46 @@ impl Contents {
         })
     }
 
+    fn purge(&mut self, may_go: impl Fn(&Event, &[Delivery]) -> bool) -> Vec<DeliveryId> {
+        let mut gone = Vec::new();
+        let events: Vec<EventId> = self.events.keys().copied().collect();
+        for id in events {
+            let Some(event) = self.events.get(&id) else {
+                continue;
+            };
+            let first = event.first_delivery;
+            let ids = first..DeliveryId(first.0 + u64::from(event.deliveries));
+            let rows = self.deliveries.range(ids.clone());
+            let rows: Vec<Delivery> = rows.map(|(_, row)| row.clone()).collect();
+            if !may_go(event, &rows) {
+                continue;
+            }
+            if self.keys.get(&event.key_digest) == Some(&id) {
+                self.keys.remove(&event.key_digest);
+            }
+            self.events.remove(&id);
+            for row in rows {
+                let mut seq = row.last_seq;
+                while let Some(entry) = self.journal.remove(&seq) {
+                    seq = entry.previous;
+                }
+                self.deliveries.remove(&row.id);
+                gone.push(row.id);
+            }
+        }
+        gone
+    }
+
     fn last_event(&self) -> EventId {
-        last(&self.events)
+        self.last.0
     }
 
     fn last_delivery(&self) -> DeliveryId {
-        last(&self.deliveries)
+        self.last.1
     }
 
     fn last_seq(&self) -> Seq {
-        last(&self.journal)
+        self.last.2
     }
 
     fn matches(&self, query: &Query, delivery: &Delivery) -> bool {
@@ -249,12 +302,6 @@ impl Contents {
             && query.until.is_none_or(|until| delivery.admitted_at < until)
             && query.before.is_none_or(|before| delivery.id < before)
     }
-}
-
-fn last<K: Copy + Default + Ord, V>(map: &BTreeMap<K, V>) -> K {
-    map.last_key_value()
-        .map(|(&key, _)| key)
-        .unwrap_or_default()
 }
 
 impl Reader for ModelReader {
@@ -321,26 +368,5 @@ impl Reader for ModelReader {
         let contents = self.0.contents.lock();
         let later = contents.journal.range(Seq(after.0 + 1)..);
         Ok(later.take(limit).map(|(_, entry)| entry.clone()).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::conformance::{ALL, Halves, Subject};
-
-    impl Subject for ModelStore {
-        fn open(&mut self) -> Halves {
-            let (ledger, reader) = ModelStore::open(self);
-            (Box::new(ledger), reader)
-        }
-    }
-
-    #[test]
-    fn the_model_conforms() {
-        for (name, check) in ALL {
-            println!("{name}");
-            check(&mut ModelStore::default());
-        }
     }
 }

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use postrider_core::ledger::{Delivery, Record};
 use postrider_core::time::{DAY_MS, HOUR_MS, Time};
 
-use self::author::Author;
+use self::author::{Author, Wish};
 pub use self::compare::compare;
+use super::model::ModelStore;
 use super::{Ledger, Query, Reader, Verdict};
 
 /// Both halves of an open store.
@@ -107,4 +108,37 @@ pub fn list_all(reader: &dyn Reader, query: &Query) -> Vec<Delivery> {
             None => return all,
         }
     }
+}
+
+impl Subject for ModelStore {
+    fn open(&mut self) -> Halves {
+        let (ledger, reader) = ModelStore::open(self);
+        (Box::new(ledger), reader)
+    }
+}
+
+#[test]
+fn the_model_conforms() {
+    for (name, check) in ALL {
+        println!("{name}");
+        check(&mut ModelStore::default());
+    }
+}
+
+#[test]
+fn a_purge_takes_what_it_is_told_and_nothing_is_given_out_again() {
+    let mut store = ModelStore::default();
+    let ((mut ledger, reader), mut author, _) = start(&mut store, NOON);
+    let records = [
+        author.admit(&Wish::one(1, 1)),
+        author.admit(&Wish::one(2, 1)),
+    ];
+    record(&mut *ledger, &records);
+    let first = records[0].event.as_ref().expect("it admits").id;
+    let gone = store.purge(|event, _| event.id == first);
+    assert!(!gone.is_empty());
+    assert!(reader.event(first).expect("a model reads").is_none());
+    assert!(reader.deliveries(&gone).expect("a model reads").is_empty());
+    let again = ledger.record(&records[..1]).expect("a model writes");
+    assert!(matches!(again[0], Verdict::Conflict(_)), "{again:?}");
 }
