@@ -35,7 +35,7 @@ use crate::registry::Registry;
 use crate::store::Reader;
 use error::{Code, Problem};
 use intake::{Intake, Locate};
-pub use server::{ServeError, serve};
+pub use server::{Listen, ServeError, serve};
 
 /// Everything that handlers use.
 pub struct Api {

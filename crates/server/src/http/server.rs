@@ -8,8 +8,9 @@
 //! Absent here: TLS. A proxy in front speaks it.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -49,13 +51,43 @@ pub enum ServeError {
     Listener(#[from] io::Error),
 }
 
+/// Where connections come in.
+pub trait Listen: Send + 'static {
+    /// One of them.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next one, and who it is from.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+
+    /// Where callers connect to.
+    ///
+    /// # Errors
+    /// If the listener is of no use.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        // Answers are written whole: waiting to fill a packet would only add time.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, peer))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpListener::local_addr(self)
+    }
+}
+
 /// Serves `router` on `listener` until `draining` turns true and everything under way has ended,
 /// or the drain time is over.
 ///
 /// # Errors
 /// [`ServeError`], if the listener cannot be used at all.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listen,
     router: Router,
     limits: &config::Server,
     metrics: Arc<Metrics>,
@@ -133,7 +165,7 @@ fn builder(limits: &config::Server) -> Builder<TokioExecutor> {
 
 /// One connection, from its first byte to its last.
 async fn converse(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router,
     builder: &Builder<TokioExecutor>,
     times: Times,
@@ -154,6 +186,7 @@ async fn converse(
     loop {
         // What a peer did wrong on its connection is no event of ours.
         tokio::select! {
+            biased;
             _ = connection.as_mut() => return,
             () = ended(&mut draining), if !closing => {
                 closing = true;
@@ -202,7 +235,7 @@ struct Guest {
 
 /// The next connection, once there is room for one more. `None`: it was closed at once, or the
 /// system had none to give.
-async fn accept(listener: &TcpListener, doors: &Arc<Doors>) -> Option<(TcpStream, Guest)> {
+async fn accept<L: Listen>(listener: &L, doors: &Arc<Doors>) -> Option<(L::Stream, Guest)> {
     let seat = Arc::clone(&doors.total).acquire_owned().await.ok()?;
     let (stream, peer) = match listener.accept().await {
         Ok(accepted) => accepted,
@@ -223,8 +256,6 @@ async fn accept(listener: &TcpListener, doors: &Arc<Doors>) -> Option<(TcpStream
         *inside += 1;
     }
     doors.metrics.api_connections.inc();
-    // Answers are written whole: waiting to fill a packet would only add time.
-    let _ = stream.set_nodelay(true);
     Some((
         stream,
         Guest {
