@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Limits;
 use super::connect::connect;
+use super::dial::Dial;
 use super::guard::{NetworkPolicy, Target};
 use super::http1::{Exchange, Http1};
 use super::http2::{self, Http2, Serial, Terms};
@@ -122,6 +123,7 @@ impl Drop for Counted {
 pub(super) struct Client {
     limits: Limits,
     resolver: Arc<dyn Resolve>,
+    dialer: Arc<dyn Dial>,
     hosts: Mutex<Hosts>,
     idle: Arc<AtomicUsize>,
     swept: AtomicBool,
@@ -141,10 +143,11 @@ enum Link {
 }
 
 impl Client {
-    pub(super) fn new(limits: Limits, resolver: Arc<dyn Resolve>) -> Client {
+    pub(super) fn new(limits: Limits, resolver: Arc<dyn Resolve>, dialer: Arc<dyn Dial>) -> Client {
         Client {
             limits,
             resolver,
+            dialer,
             hosts: Mutex::default(),
             idle: Arc::default(),
             swept: AtomicBool::new(false),
@@ -307,8 +310,9 @@ impl Client {
     }
 
     async fn open(&self, host: &Arc<Host>, deadline: Instant) -> Result<Link, Trouble> {
-        let (tls, resolver) = (host.tls.as_ref(), self.resolver.as_ref());
-        let wire = connect(&host.target, tls, &host.policy, resolver, deadline).await?;
+        let (tls, policy) = (host.tls.as_ref(), &host.policy);
+        let (resolver, dialer) = (self.resolver.as_ref(), self.dialer.as_ref());
+        let wire = connect(&host.target, tls, policy, resolver, dialer, deadline).await?;
         if !wire.is_http2() {
             if host.manner == Manner::Push {
                 return Err(Trouble::unsent(Fault::Tls, "HTTP/2 was not agreed on"));

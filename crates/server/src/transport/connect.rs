@@ -7,16 +7,14 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use url::Host;
 
+use super::dial::{Dial, Socket};
 use super::guard::{NetworkPolicy, Target};
 use super::resolve::Resolve;
 use super::wire::Wire;
@@ -25,21 +23,17 @@ use crate::channel::{Fault, Trouble};
 /// Addresses of one name that are tried at the most.
 const ADDRESSES_MAX: usize = 4;
 
-/// When a silent connection is first asked whether it lives, how often then, and how many times.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_PROBES: u32 = 3;
-
 /// A connection to `target`, made before `deadline`.
 pub(super) async fn connect(
     target: &Target,
     tls: Option<&Arc<ClientConfig>>,
     policy: &NetworkPolicy,
     resolver: &dyn Resolve,
+    dialer: &dyn Dial,
     deadline: Instant,
 ) -> Result<Wire, Trouble> {
     let addresses = addresses(target, policy, resolver, deadline).await?;
-    let tcp = first(&addresses, policy, deadline).await?;
+    let tcp = first(&addresses, policy, dialer, deadline).await?;
     let Some(config) = tls else {
         return Ok(Wire::plain(tcp));
     };
@@ -89,24 +83,21 @@ async fn addresses(
 
 /// A connection to the first of `addresses` that takes one. Each gets its share of the time that is
 /// left, so that one that swallows packets does not use it up.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that connects, to judged addresses"
-)]
 async fn first(
     addresses: &[SocketAddr],
     policy: &NetworkPolicy,
+    dialer: &dyn Dial,
     deadline: Instant,
-) -> Result<TcpStream, Trouble> {
+) -> Result<Socket, Trouble> {
     let mut trouble = forbidden();
     for (i, &address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(addresses.len() - i).unwrap_or(1);
-        let connecting = timeout_at(Instant::now() + share, TcpStream::connect(address));
+        let connecting = timeout_at(Instant::now() + share, dialer.dial(address));
         match connecting.await {
             Err(_) => trouble = Trouble::unsent(Fault::ConnectTimeout, ""),
             Ok(Err(error)) => trouble = refused(&error),
-            Ok(Ok(tcp)) => match prepared(&tcp, address, policy) {
+            Ok(Ok(tcp)) => match judged_again(&tcp, address, policy) {
                 Ok(()) => return Ok(tcp),
                 Err(other) => trouble = other,
             },
@@ -115,23 +106,12 @@ async fn first(
     Err(trouble)
 }
 
-/// Judges the connection once more, and sets it up.
-fn prepared(tcp: &TcpStream, judged: SocketAddr, policy: &NetworkPolicy) -> Result<(), Trouble> {
-    let ends = tcp
-        .peer_addr()
-        .and_then(|peer| Ok((peer, tcp.local_addr()?)));
-    let (peer, local) = ends.map_err(|error| refused(&error))?;
+/// Judges the connection once more, by the ends that it has.
+fn judged_again(tcp: &Socket, judged: SocketAddr, policy: &NetworkPolicy) -> Result<(), Trouble> {
+    let (peer, local) = tcp.ends().map_err(|error| refused(&error))?;
     policy
         .connected(judged, peer, local)
-        .map_err(|_| forbidden())?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
-    let set = tcp
-        .set_nodelay(true)
-        .and_then(|()| SockRef::from(tcp).set_tcp_keepalive(&keepalive));
-    set.map_err(|error| refused(&error))
+        .map_err(|_| forbidden())
 }
 
 fn forbidden() -> Trouble {

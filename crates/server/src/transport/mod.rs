@@ -12,6 +12,7 @@
 mod answer;
 mod client;
 mod connect;
+pub mod dial;
 pub mod guard;
 mod http1;
 mod http2;
@@ -20,6 +21,7 @@ mod room;
 mod tls;
 mod wire;
 
+pub use dial::{Dial, SystemDialer};
 pub use guard::{Forbidden, NetworkPolicy, Target};
 pub use resolve::{Resolve, ResolveError, Resolving, SystemResolver};
 pub use tls::{TlsFault, TlsIdentity, check_tls};
@@ -139,10 +141,21 @@ impl Transport {
         policy: NetworkPolicy,
         resolver: Arc<dyn Resolve>,
     ) -> Transport {
+        Transport::with_network(limits, policy, resolver, Arc::new(SystemDialer))
+    }
+
+    /// The same with another network beneath: names and connections are somebody else's.
+    #[must_use]
+    pub fn with_network(
+        limits: Limits,
+        policy: NetworkPolicy,
+        resolver: Arc<dyn Resolve>,
+        dialer: Arc<dyn Dial>,
+    ) -> Transport {
         Transport {
             policy: ArcSwap::from_pointee(policy),
             tls: TlsConfigs::new(),
-            client: Arc::new(Client::new(limits, resolver)),
+            client: Arc::new(Client::new(limits, resolver, dialer)),
             prepared: Mutex::default(),
             webhook: Webhook,
         }

@@ -7,16 +7,15 @@
 //! Absent here: HTTP.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+
+use super::dial::Socket;
 
 /// A connection as HTTP uses it.
 pub(super) struct Wire {
@@ -25,8 +24,8 @@ pub(super) struct Wire {
 }
 
 enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// What is known about a connection from outside of HTTP.
@@ -56,14 +55,14 @@ impl Gauge {
 }
 
 impl Wire {
-    pub(super) fn plain(stream: TcpStream) -> Wire {
+    pub(super) fn plain(stream: Socket) -> Wire {
         Wire {
             stream: Stream::Plain(stream),
             gauge: Arc::default(),
         }
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Wire {
+    pub(super) fn tls(stream: TlsStream<Socket>) -> Wire {
         Wire {
             stream: Stream::Tls(Box::new(stream)),
             gauge: Arc::default(),
@@ -82,17 +81,12 @@ impl Wire {
         }
     }
 
-    fn tcp(&self) -> &TcpStream {
+    /// Whether bytes or an end wait in the socket. `None`: only reading tells.
+    fn has_news(&self) -> Option<bool> {
         match &self.stream {
-            Stream::Plain(stream) => stream,
-            Stream::Tls(stream) => stream.get_ref().0,
+            Stream::Plain(stream) => stream.has_news(),
+            Stream::Tls(stream) => stream.get_ref().0.has_news(),
         }
-    }
-
-    /// Whether bytes or an end wait in the socket.
-    fn has_news(&self) -> bool {
-        let peeked = SockRef::from(self.tcp()).peek(&mut [MaybeUninit::uninit(); 1]);
-        !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     fn poll_read_stream(
@@ -127,13 +121,13 @@ impl AsyncRead for Wire {
         if !this.gauge.probing.load(Relaxed) {
             return this.poll_read_stream(cx, buf);
         }
-        if !this.has_news() {
+        if this.has_news() == Some(false) {
             return Poll::Pending;
         }
         // News on an idle connection: its end, or (under TLS) a session ticket. If it is still
         // there after a read, the runtime has not heard of it yet; the connection is given up.
         let read = this.poll_read_stream(cx, buf);
-        if read.is_pending() && this.has_news() {
+        if read.is_pending() && this.has_news() == Some(true) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         read
