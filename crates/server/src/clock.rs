@@ -8,6 +8,7 @@
 //! Absent here: the time in signatures, which receivers hold against their own walls; that is
 //! [`Clock::wall`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,19 +21,57 @@ const JUMP_MS: i64 = HOUR_MS;
 
 /// A clock that never runs backwards.
 pub struct Clock {
-    started: Instant,
+    source: Source,
     start_ms: i64,
     slewed_ms: AtomicI64,
     newest_ms: AtomicI64,
+}
+
+/// Where time comes from.
+enum Source {
+    /// The machine: its wall, and its monotonic clock since this moment.
+    Machine(Instant),
+    /// Somebody who tells it, in milliseconds of the wall, and what was told first.
+    Told(Arc<AtomicI64>, i64),
+}
+
+impl Source {
+    fn wall_ms(&self) -> i64 {
+        match self {
+            Source::Machine(_) => wall_ms(),
+            Source::Told(now_ms, _) => now_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Since this was made.
+    fn elapsed_ms(&self) -> i64 {
+        match self {
+            Source::Machine(started) => {
+                i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX / 2)
+            }
+            Source::Told(now_ms, first_ms) => now_ms.load(Ordering::Relaxed) - first_ms,
+        }
+    }
 }
 
 impl Clock {
     /// A clock that starts now, and not before `not_before`.
     #[must_use]
     pub fn starting(not_before: Time) -> Clock {
-        let start_ms = wall_ms().max(not_before.0);
+        Clock::over(Source::Machine(Instant::now()), not_before)
+    }
+
+    /// A clock whose time is told it through `now_ms`, for a simulation.
+    #[must_use]
+    pub fn told(now_ms: Arc<AtomicI64>, not_before: Time) -> Clock {
+        let first_ms = now_ms.load(Ordering::Relaxed);
+        Clock::over(Source::Told(now_ms, first_ms), not_before)
+    }
+
+    fn over(source: Source, not_before: Time) -> Clock {
+        let start_ms = source.wall_ms().max(not_before.0);
         Clock {
-            started: Instant::now(),
+            source,
             start_ms,
             slewed_ms: AtomicI64::new(0),
             newest_ms: AtomicI64::new(start_ms),
@@ -49,13 +88,13 @@ impl Clock {
     /// The wall's time, whatever it says.
     #[must_use]
     pub fn wall(&self) -> Time {
-        Time(wall_ms())
+        Time(self.source.wall_ms())
     }
 
     /// Moves a little towards the wall. Called about once a second. Returns how far the wall is
     /// off if it has jumped.
     pub fn follow_wall(&self) -> Option<i64> {
-        let off = wall_ms() - self.now().0;
+        let off = self.source.wall_ms() - self.now().0;
         if off.abs() > JUMP_MS {
             return Some(off);
         }
@@ -65,7 +104,7 @@ impl Clock {
     }
 
     fn raw_ms(&self) -> i64 {
-        self.start_ms + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX / 2)
+        self.start_ms + self.source.elapsed_ms()
     }
 }
 
@@ -79,7 +118,7 @@ fn wall_ms() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Clock;
+    use super::{Arc, AtomicI64, Clock, Ordering};
     use postrider_core::time::{DAY_MS, Time};
 
     #[test]
@@ -89,6 +128,18 @@ mod tests {
         assert!(clock.now() >= future);
         assert!(clock.follow_wall().is_some_and(|off| off < -399 * DAY_MS));
         assert!(clock.now() >= future);
+    }
+
+    #[test]
+    fn follows_what_it_is_told() {
+        let told = Arc::new(AtomicI64::new(5_000));
+        let clock = Clock::told(Arc::clone(&told), Time(7_000));
+        told.store(5_250, Ordering::Relaxed);
+        assert_eq!(
+            (clock.now(), clock.wall()),
+            (Time(7_250), Time(5_250)),
+            "not before the journal's newest entry, and on from there"
+        );
     }
 
     #[test]

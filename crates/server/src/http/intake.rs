@@ -12,6 +12,8 @@ use postrider_core::id::{CorrelationId, DeliveryId, EventId};
 use postrider_core::time::Time;
 use tokio::sync::oneshot;
 
+use crate::entropy::Entropy;
+
 /// The engine, as the HTTP layer sees it.
 pub trait Intake: Send + Sync {
     /// Hands submissions over, all in one go, and answers with one [`Reply`] for each, in order,
@@ -37,6 +39,11 @@ pub trait Intake: Send + Sync {
 
     /// The engine's clock.
     fn now(&self) -> Time;
+
+    /// Random bits for ids and jitter.
+    fn random(&self) -> u128 {
+        Entropy::Machine.wide()
+    }
 }
 
 /// Finds the inner ids that the outer ones were made from, without looking anything up. The answer

@@ -33,6 +33,7 @@ use crate::config;
 use crate::observe::Metrics;
 use crate::registry::Registry;
 use crate::store::Reader;
+use crate::work;
 use error::{Code, Problem};
 use intake::{Intake, Locate};
 pub use server::{Listen, ServeError, serve};
@@ -219,10 +220,8 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Arc<Api>) -> T + Send + 'static,
 ) -> Result<T, Problem> {
     let api = Arc::clone(api);
-    tokio::task::spawn_blocking(move || work(&api))
-        .await
-        .map_err(|error| {
-            tracing::error!(%error, "a blocking call ended early");
-            Problem::of(Code::Internal)
-        })
+    work::blocking(move || work(&api)).await.map_err(|error| {
+        tracing::error!(%error, "a blocking call ended early");
+        Problem::of(Code::Internal)
+    })
 }

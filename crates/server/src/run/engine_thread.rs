@@ -23,6 +23,7 @@ use super::intake::{EngineIntake, Gauges};
 use super::world::RealWorld;
 use super::writer::Writer;
 use crate::clock::Clock;
+use crate::entropy::Entropy;
 use crate::observe::{AttemptLog, Metrics, Observer};
 use crate::registry::Registry;
 use crate::store::{Fatal, Ledger, Reader};
@@ -53,6 +54,8 @@ pub struct Parts {
     pub attempt_log: Option<AttemptLog>,
     /// The engine's clock.
     pub clock: Arc<Clock>,
+    /// Where the bits of ids and of jitter come from.
+    pub entropy: Entropy,
     /// Where attempts run.
     pub runtime: Handle,
     /// What others may know.
@@ -124,6 +127,7 @@ impl EngineThread {
             line: line.clone(),
             gauges: Arc::clone(&parts.gauges),
             clock: Arc::clone(&parts.clock),
+            entropy: parts.entropy.clone(),
             waiting_max: start.waiting_max,
             window_max: start.config.window_max as u64,
             commit_slow_ms: start.commit_slow_ms,

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::command::Command;
 use crate::clock::Clock;
+use crate::entropy::Entropy;
 use crate::http::intake::{Intake, Load};
 
 /// What the engine thread lets others know about itself.
@@ -52,6 +53,7 @@ pub struct EngineIntake {
     pub(super) line: Sender<Command>,
     pub(super) gauges: Arc<Gauges>,
     pub(super) clock: Arc<Clock>,
+    pub(super) entropy: Entropy,
     pub(super) waiting_max: u64,
     pub(super) window_max: u64,
     pub(super) commit_slow_ms: i64,
@@ -106,5 +108,9 @@ impl Intake for EngineIntake {
 
     fn now(&self) -> Time {
         self.clock.now()
+    }
+
+    fn random(&self) -> u128 {
+        self.entropy.wide()
     }
 }

@@ -21,10 +21,12 @@ use super::world::read_rows;
 use super::writer::micros;
 use crate::channel::Attempted;
 use crate::clock::Clock;
+use crate::entropy::Entropy;
 use crate::observe::{Hop, Metrics};
 use crate::registry::Registry;
 use crate::store::Reader;
 use crate::transport::{Prepared, Transport};
+use crate::work;
 
 /// Waits before a row that could not be read is asked for again.
 const RELOAD_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
@@ -34,6 +36,7 @@ struct Means {
     transport: Arc<Transport>,
     reader: Arc<dyn Reader>,
     clock: Arc<Clock>,
+    entropy: Entropy,
     line: Sender<Command>,
     metrics: Arc<Metrics>,
 }
@@ -51,6 +54,7 @@ impl Senders {
                 transport: Arc::clone(&parts.transport),
                 reader: Arc::clone(&parts.reader),
                 clock: Arc::clone(&parts.clock),
+                entropy: parts.entropy.clone(),
                 line,
                 metrics: Arc::clone(&parts.metrics),
             }),
@@ -87,14 +91,10 @@ impl Senders {
     /// Reads rows for the engine.
     pub fn load(&self, ids: Vec<DeliveryId>) {
         let means = Arc::clone(&self.means);
-        let runtime = self.runtime.clone();
         self.runtime.spawn(async move {
             loop {
                 let (reader, wanted) = (Arc::clone(&means.reader), ids.clone());
-                let read = runtime
-                    .spawn_blocking(move || read_rows(&*reader, &wanted))
-                    .await;
-                match read {
+                match work::blocking(move || read_rows(&*reader, &wanted)).await {
                     Ok(Ok(loaded)) => {
                         let _ = means.line.send(Command::Input(loaded));
                         return;
@@ -135,7 +135,7 @@ impl Means {
 
     async fn read_event(self: &Arc<Self>, id: EventId) -> Option<Arc<Event>> {
         let reader = Arc::clone(&self.reader);
-        let read = tokio::task::spawn_blocking(move || -> Result<_, crate::store::ReadError> {
+        let read = work::blocking(move || -> Result<_, crate::store::ReadError> {
             let Some(event) = reader.event(id)? else {
                 return Ok(None);
             };
@@ -172,7 +172,7 @@ impl Means {
                 delivery,
                 attempt,
                 outcome: Box::new(outcome),
-                entropy: rand::random(),
+                entropy: self.entropy.narrow(),
             },
             Attempted::NotSent(cause) => Input::NotSent {
                 delivery,

@@ -20,6 +20,7 @@ use super::watcher::Watcher;
 use super::{Announcer, EngineIntake, EngineThread, Gauges, Parts, Start, Unsettled};
 use crate::clock::Clock;
 use crate::config::{Config, Network};
+use crate::entropy::Entropy;
 use crate::observe::{AttemptLog, Metrics, Observer};
 use crate::registry::{KeyPace, Registry, RegistryError};
 use crate::stamp::OuterIds;
@@ -121,6 +122,7 @@ impl Node {
             observer: Observer::new(Arc::clone(metrics)),
             attempt_log: attempt_log(config, metrics)?,
             clock: Arc::clone(&clock),
+            entropy: Entropy::Machine,
             runtime: Handle::current(),
             gauges: Arc::clone(&gauges),
             events_bytes_max: EVENTS_BYTES_MAX,

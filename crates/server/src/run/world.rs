@@ -27,6 +27,7 @@ use super::engine_thread::Parts;
 use super::events::Events;
 use super::sending::Senders;
 use crate::observe::AttemptLine;
+use crate::work;
 
 /// Who waits for answers.
 enum Caller {
@@ -190,11 +191,12 @@ impl World for RealWorld {
 
     fn retire(&mut self, endpoint: EndpointId, cause: Cause, at: Time) {
         let registry = Arc::clone(&self.parts.registry);
-        self.parts.runtime.spawn_blocking(move || {
+        let retire = move || {
             if let Err(error) = registry.retire(endpoint, cause, at) {
                 tracing::error!(endpoint = endpoint.0, %error, "an endpoint could not be retired");
             }
-        });
+        };
+        self.parts.runtime.spawn(work::blocking(retire));
     }
 
     fn observe(&mut self, observation: Observation) {

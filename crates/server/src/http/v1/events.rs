@@ -236,7 +236,7 @@ async fn read(
 
 /// Where events of one request are turned into commands.
 fn desk<'a>(
-    api: &Api,
+    api: &'a Api,
     tenant: TenantId,
     directory: &'a Directory,
     policies: &'a Policies,
@@ -250,7 +250,7 @@ fn desk<'a>(
         policies,
         fanout_max: api.limits.fanout_max,
         payload_bytes_max: api.limits.body_bytes_max,
-        random: rand::rng(),
+        random: &*api.intake,
         found: Vec::new(),
     }
 }

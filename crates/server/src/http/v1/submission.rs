@@ -12,12 +12,11 @@ use postrider_core::event::{Event, Submission, Target};
 use postrider_core::id::{DeliveryId, EventId, TenantId};
 use postrider_core::policy::{Guarantee, Policy};
 use postrider_core::time::{SECOND_MS, Time};
-use rand::RngExt;
-use rand::rngs::ThreadRng;
 
 use super::event_in::{EventIn, Text, copied, text};
 use crate::http::digest;
 use crate::http::error::{Code, Problem};
+use crate::http::intake::Intake;
 use crate::http::words::{parse_moment, parse_uuid};
 use crate::registry::validate;
 use crate::registry::{Directory, Endpoint, Policies};
@@ -37,8 +36,8 @@ pub(super) struct Desk<'a> {
     pub policies: &'a Policies,
     pub fanout_max: usize,
     pub payload_bytes_max: usize,
-    /// The generator of the thread: cryptographic, and buffered.
-    pub random: ThreadRng,
+    /// Who gives random bits.
+    pub random: &'a dyn Intake,
     /// Used again for each event.
     pub found: Vec<Arc<Endpoint>>,
 }
