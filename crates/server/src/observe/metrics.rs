@@ -159,6 +159,8 @@ metrics! {
     queue_intake: Gauge;
     /// Records on their way to the disk.
     queue_records: Gauge;
+    /// Attempts of which nothing is known because a part of ours panicked.
+    attempts_panicked: Counter;
     /// Attempts under way.
     slots_in_use: Gauge;
     /// Age of the delivery that has been due for longest.

@@ -121,30 +121,13 @@ impl EngineThread {
         start: Start,
         fatal: impl FnOnce(&Fatal) + Send + 'static,
     ) -> std::io::Result<EngineThread> {
-        let (line, commands) = unbounded();
-        let (to_writer, records) = unbounded();
-        let intake = EngineIntake {
-            line: line.clone(),
-            gauges: Arc::clone(&parts.gauges),
-            clock: Arc::clone(&parts.clock),
-            entropy: parts.entropy.clone(),
-            waiting_max: start.waiting_max,
-            window_max: start.config.window_max as u64,
-            commit_slow_ms: start.commit_slow_ms,
-        };
-        let writer = Writer {
-            ledger: start.ledger,
-            records,
-            line: line.clone(),
-            clock: Arc::clone(&parts.clock),
-            gauges: Arc::clone(&parts.gauges),
-            metrics: Arc::clone(&parts.metrics),
-            commit_records_max: start.commit_records_max,
-            commit_delay: match start.config.plant {
-                Some(Plant::SendBeforeRecord) => PLANTED_DELAY,
-                _ => Duration::ZERO,
-            },
-        };
+        let Halves {
+            line,
+            intake,
+            mut turning,
+            writer,
+            unsettled,
+        } = Halves::join(parts, start);
         let writer = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || {
@@ -154,15 +137,6 @@ impl EngineThread {
                 }
                 end
             })?;
-        let engine = Engine::new(start.config, start.stamp, start.origin);
-        let mut turning = Turning {
-            clock: Arc::clone(&parts.clock),
-            gauges: Arc::clone(&parts.gauges),
-            commands,
-            inputs: Vec::with_capacity(TURN_COMMANDS_MAX),
-            executor: Executor::new(engine, RealWorld::new(parts, to_writer, line.clone())),
-        };
-        let unsettled = start.unsettled;
         let engine = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || {
@@ -212,7 +186,61 @@ impl EngineThread {
     }
 }
 
-struct Turning {
+/// The two halves of the driver, joined and not yet under way.
+pub(super) struct Halves {
+    pub line: Sender<Command>,
+    pub intake: EngineIntake,
+    pub turning: Turning,
+    pub writer: Writer,
+    pub unsettled: Unsettled,
+}
+
+impl Halves {
+    pub fn join(parts: Parts, start: Start) -> Halves {
+        let (line, commands) = unbounded();
+        let (to_writer, records) = unbounded();
+        let intake = EngineIntake {
+            line: line.clone(),
+            gauges: Arc::clone(&parts.gauges),
+            clock: Arc::clone(&parts.clock),
+            entropy: parts.entropy.clone(),
+            waiting_max: start.waiting_max,
+            window_max: start.config.window_max as u64,
+            commit_slow_ms: start.commit_slow_ms,
+        };
+        let writer = Writer {
+            ledger: start.ledger,
+            records,
+            line: line.clone(),
+            clock: Arc::clone(&parts.clock),
+            gauges: Arc::clone(&parts.gauges),
+            metrics: Arc::clone(&parts.metrics),
+            commit_records_max: start.commit_records_max,
+            commit_delay: match start.config.plant {
+                Some(Plant::SendBeforeRecord) => PLANTED_DELAY,
+                _ => Duration::ZERO,
+            },
+        };
+        let engine = Engine::new(start.config, start.stamp, start.origin);
+        let turning = Turning {
+            clock: Arc::clone(&parts.clock),
+            gauges: Arc::clone(&parts.gauges),
+            commands,
+            inputs: Vec::with_capacity(TURN_COMMANDS_MAX),
+            executor: Executor::new(engine, RealWorld::new(parts, to_writer, line.clone())),
+        };
+        Halves {
+            line,
+            intake,
+            turning,
+            writer,
+            unsettled: start.unsettled,
+        }
+    }
+}
+
+/// The engine, with everything that a turn takes.
+pub(super) struct Turning {
     clock: Arc<Clock>,
     gauges: Arc<Gauges>,
     commands: Receiver<Command>,
@@ -222,7 +250,7 @@ struct Turning {
 
 impl Turning {
     /// Tells the engine what it has to know before anything can be asked of it.
-    fn recover(&mut self, unsettled: Unsettled) {
+    pub fn recover(&mut self, unsettled: Unsettled) {
         let now = self.clock.now();
         let (policies, gates) = self.executor.world().surroundings();
         self.executor
@@ -247,27 +275,36 @@ impl Turning {
 
     fn run(&mut self) {
         loop {
-            let first = self.commands.recv_timeout(self.sleep());
-            let mut stop = match first {
-                Ok(command) => self.take(command),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.inputs.push(Input::Wake);
-                    false
-                }
-                Err(RecvTimeoutError::Disconnected) => true,
+            let first = match self.commands.recv_timeout(self.sleep()) {
+                Ok(command) => Some(command),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
             };
-            while self.inputs.len() < TURN_COMMANDS_MAX
-                && !stop
-                && let Ok(command) = self.commands.try_recv()
-            {
-                stop = self.take(command);
-            }
-            self.executor.turn(self.clock.now(), self.inputs.drain(..));
-            self.show();
-            if stop {
+            if self.turn(first) {
                 return;
             }
         }
+    }
+
+    /// Feeds the engine what has come, beginning with `first`, or tells it the time. Returns
+    /// whether this was the last turn.
+    pub fn turn(&mut self, first: Option<Command>) -> bool {
+        let mut stop = match first {
+            Some(command) => self.take(command),
+            None => {
+                self.inputs.push(Input::Wake);
+                false
+            }
+        };
+        while self.inputs.len() < TURN_COMMANDS_MAX
+            && !stop
+            && let Ok(command) = self.commands.try_recv()
+        {
+            stop = self.take(command);
+        }
+        self.executor.turn(self.clock.now(), self.inputs.drain(..));
+        self.show();
+        stop
     }
 
     /// Turns a command into inputs. Returns whether it is the last one.

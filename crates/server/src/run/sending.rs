@@ -74,16 +74,17 @@ impl Senders {
                     let prepared = self.means.transport.prepared(&endpoint);
                     batch.push((dispatch, prepared, event));
                 }
-                None => self
-                    .means
-                    .answer(&dispatch, Attempted::Answered(vanished())),
+                None => self.means.answer(&dispatch, answered(vanished())),
             }
         }
         let means = Arc::clone(&self.means);
         self.runtime.spawn(async move {
             for (dispatch, prepared, event) in batch {
-                let means = Arc::clone(&means);
-                tokio::spawn(async move { means.attempt(dispatch, &prepared, event).await });
+                let begun = Begun {
+                    means: Arc::clone(&means),
+                    dispatch: Some(dispatch),
+                };
+                tokio::spawn(begun.attempt(prepared, event));
             }
         });
     }
@@ -108,29 +109,59 @@ impl Senders {
     }
 }
 
+/// An attempt under way. Should it end without a word (a panic of ours), then nobody knows what the
+/// receiver has seen: the engine is told so, its slot is free again, and the tables decide.
+struct Begun {
+    means: Arc<Means>,
+    dispatch: Option<Dispatch>,
+}
+
+impl Begun {
+    async fn attempt(mut self, prepared: Arc<Prepared>, event: Option<Arc<Event>>) {
+        let Some(dispatch) = &self.dispatch else {
+            return;
+        };
+        let attempted = self.means.attempt(dispatch, &prepared, event).await;
+        if let Some(dispatch) = self.dispatch.take() {
+            self.means.answer(&dispatch, attempted);
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let Some(dispatch) = self.dispatch.take() else {
+            return;
+        };
+        if std::thread::panicking() {
+            self.means.metrics.attempts_panicked.inc();
+            let delivery = dispatch.delivery.0;
+            tracing::error!(delivery, "an attempt panicked; what it did is unknown");
+        }
+        self.means.answer(&dispatch, answered(Outcome::crashed()));
+    }
+}
+
 impl Means {
     async fn attempt(
-        self: Arc<Self>,
-        dispatch: Dispatch,
+        self: &Arc<Self>,
+        dispatch: &Dispatch,
         prepared: &Arc<Prepared>,
         event: Option<Arc<Event>>,
-    ) {
+    ) -> Attempted {
         let event = match event {
             Some(event) => Some(event),
             None => self.read_event(dispatch.event).await,
         };
-        let attempted = match event {
-            Some(event) => {
-                let waited = micros(self.clock.now(), dispatch.opened_at);
-                self.metrics.hop(Hop::DurableToSend).observe(waited);
-                let now = self.clock.wall();
-                self.transport
-                    .attempt(prepared, &event, &dispatch, now)
-                    .await
-            }
-            None => Attempted::Answered(unreadable()),
+        let Some(event) = event else {
+            return answered(unreadable());
         };
-        self.answer(&dispatch, attempted);
+        let waited = micros(self.clock.now(), dispatch.opened_at);
+        self.metrics.hop(Hop::DurableToSend).observe(waited);
+        let now = self.clock.wall();
+        self.transport
+            .attempt(prepared, &event, dispatch, now)
+            .await
     }
 
     async fn read_event(self: &Arc<Self>, id: EventId) -> Option<Arc<Event>> {
@@ -182,6 +213,10 @@ impl Means {
         };
         let _ = self.line.send(Command::Input(input));
     }
+}
+
+fn answered(outcome: Outcome) -> Attempted {
+    Attempted::Answered(outcome)
 }
 
 fn vanished() -> Outcome {

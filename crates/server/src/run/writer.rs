@@ -50,11 +50,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            while batch.len() < self.commit_records_max
-                && let Ok(records) = self.records.try_recv()
-            {
-                batch.extend(records.into_iter().map(|record| *record));
-            }
+            self.gather(&mut batch);
             if !batch.is_empty() {
                 self.hold_back();
                 self.commit(&mut batch)?;
@@ -77,7 +73,20 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, batch: &mut Vec<Record>) -> Result<(), Fatal> {
+    /// Adds what waits to `batch`, up to what one commit takes.
+    pub fn gather(&mut self, batch: &mut Vec<Record>) {
+        while batch.len() < self.commit_records_max
+            && let Ok(records) = self.records.try_recv()
+        {
+            batch.extend(records.into_iter().map(|record| *record));
+        }
+    }
+
+    /// Makes `batch` durable, empties it, and tells the engine.
+    ///
+    /// # Errors
+    /// As [`Writer::run`].
+    pub fn commit(&mut self, batch: &mut Vec<Record>) -> Result<(), Fatal> {
         let began = Instant::now();
         let since = &self.gauges.committing_since_ms;
         since.store(self.clock.now().0, Ordering::Relaxed);
