@@ -46,6 +46,14 @@ pub const PYTHON: Need = Need {
     tests: &[],
 };
 
+/// What the client package for browsers is tested on, and comes as.
+pub const NODE: Need = Need {
+    package: "nodejs",
+    probe: &["node", "--version"],
+    purpose: "testing the client package for browsers",
+    tests: &[],
+};
+
 /// A client that people copy lines for.
 pub const CURL: Need = Need {
     package: "curl",

@@ -2,7 +2,7 @@
 //!
 //! Absent here: how a part is run and counted; see [`crate::test`].
 
-use crate::needs::{CURL, Need, PYTHON, STRACE};
+use crate::needs::{CURL, NODE, Need, PYTHON, STRACE};
 
 /// One part of the suite.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +134,12 @@ pub const PARTS: &[Part] = &[
         about: "demo, bench and fake as whole commands",
         work: Work::Tests(&["--package", "postrider", "--test", "demo"]),
         needs: &[],
+    },
+    Part {
+        name: "clients",
+        about: "the client packages, by their own tests",
+        work: Work::Tests(&["--package", "postrider", "--test", "packages"]),
+        needs: &[NODE],
     },
     Part {
         name: "doc",
