@@ -9,6 +9,7 @@ use hyper::body::{Bytes, Incoming};
 use serde::{Deserialize, Serialize};
 
 use super::behaviour::Behaviour;
+use super::push;
 use super::record::Filter;
 use super::serve::{TooLong, read};
 use super::state::State;
@@ -18,8 +19,7 @@ use super::wire::{Broken, Reply};
 /// Records in one answer, unless fewer are asked for; `after` goes on.
 pub const PAGE_RECORDS_MAX: usize = 10_000;
 
-const HELP: &str = "\
-GET    /_/behaviour        what each path does, a JSON object a line
+const HELP: &str = r#"GET    /_/behaviour        what each path does, a JSON object a line
 POST   /_/behaviour        sets it: one JSON object a line
 DELETE /_/behaviour        forgets all, or ?path=
 GET    /_/requests         what arrived, a JSON object a line; ?path= (may end in *), key=,
@@ -29,7 +29,10 @@ GET    /_/requests/count   how many, with the same filters
 POST   /_/clear            forgets what arrived; behaviours stay
 POST   /_/tally            begins to count numbered bodies (for benchmarks)
 GET    /_/tally            what was counted
-";
+POST   /_/push/subscribe   push subscriptions without a user agent, {"count":1,"key":"..."}
+POST   /_/push/end         ends one as its user agent would, {"endpoint":"..."}
+GET    /_/push/history     what became of pushes, a JSON object a line; ?endpoint=
+"#;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +87,12 @@ pub(super) async fn answer(
             Some(counted) => Ok(lines(&[counted])),
             None => return Ok(refusal(StatusCode::NOT_FOUND, "nothing is being counted")),
         },
+        (&Method::POST, "/_/push/subscribe") => subscribe(&state.push, &body),
+        (&Method::POST, "/_/push/end") => end(&state.push, &body),
+        (&Method::GET, "/_/push/history") => query(&head.uri).map(|asked: PerhapsEndpoint| {
+            let token = asked.endpoint.as_deref().map(last_part);
+            lines(&state.push.history(token))
+        }),
         _ => {
             return Ok(refusal(
                 StatusCode::NOT_FOUND,
@@ -107,6 +116,57 @@ fn expect(state: &State, body: &Bytes) -> Result<Response<Reply>, String> {
     let expected: Expected = objects(body).next().ok_or("an object is needed")??;
     state.expect(expected).map_err(|error| error.to_string())?;
     Ok(text("application/json", "{}\n".to_owned()))
+}
+
+/// Subscriptions made by one request at the most.
+pub const SUBSCRIBE_MAX: usize = 100_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribe {
+    #[serde(default = "one")]
+    count: usize,
+    key: Option<String>,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Endpoint {
+    endpoint: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PerhapsEndpoint {
+    endpoint: Option<String>,
+}
+
+fn subscribe(service: &push::Subscriptions, body: &Bytes) -> Result<Response<Reply>, String> {
+    let asked: Subscribe = objects(body).next().ok_or("an object is needed")??;
+    let made = (0..asked.count.min(SUBSCRIBE_MAX)).map(|_| {
+        let endpoint = service.subscribe(asked.key.as_deref());
+        endpoint.map(|endpoint| Endpoint { endpoint })
+    });
+    let made: Result<Vec<Endpoint>, _> = made.collect();
+    made.map(|made| lines(&made))
+        .map_err(|error| error.to_string())
+}
+
+fn end(service: &push::Subscriptions, body: &Bytes) -> Result<Response<Reply>, String> {
+    let Endpoint { endpoint } = objects(body).next().ok_or("an object is needed")??;
+    match service.end(last_part(&endpoint)) {
+        Ok(()) | Err(push::Missing::Gone) => Ok(text("application/json", "{}\n".to_owned())),
+        Err(push::Missing::Unknown) => Err(format!("{endpoint} is no subscription")),
+    }
+}
+
+/// The token at the end of an endpoint.
+fn last_part(endpoint: &str) -> &str {
+    endpoint.rsplit('/').next().unwrap_or_default()
 }
 
 fn objects<T: serde::de::DeserializeOwned>(

@@ -278,11 +278,14 @@ impl Script {
 
     /// What this request gets.
     pub(super) fn act(&self, choice: &Choice<'_>) -> &Act {
-        self.source
-            .rules
-            .iter()
-            .find(|rule| rule.when.fits(choice))
-            .map_or(&ACCEPT, |rule| &rule.act)
+        self.rule(choice).unwrap_or(&ACCEPT)
+    }
+
+    /// What this request gets by a rule, if one matches.
+    pub(super) fn rule(&self, choice: &Choice<'_>) -> Option<&Act> {
+        let mut rules = self.source.rules.iter();
+        let rule = rules.find(|rule| rule.when.fits(choice))?;
+        Some(&rule.act)
     }
 }
 

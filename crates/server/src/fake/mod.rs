@@ -1,15 +1,16 @@
-//! The fake: a webhook sink that verifies, records, and misbehaves as told.
+//! The fake: a webhook sink that verifies, records, and misbehaves as told, and a push service.
 //!
 //! A [`Fake`] serves HTTP/1.1 and h2c on one address and, if asked, the same over TLS on another.
 //! What a path does is a [`Behaviour`], set by the library or over `/_/behaviour`; what arrived is
 //! a list of [`Record`]s, read by the library or over `/_/requests`. The demo and the crash test
 //! hold the engine against these records, so nothing here may know the engine: signatures are
-//! verified from their public descriptions.
+//! verified from their public descriptions. [`push`] has some paths of its own.
 //!
 //! Absent here: judgement of what arrived, and any state on disk.
 
 mod admin;
 mod behaviour;
+pub mod push;
 mod record;
 mod serve;
 mod signature;
@@ -118,21 +119,29 @@ impl Fake {
     /// # Errors
     /// [`StartError`].
     pub async fn start(settings: Settings) -> Result<Fake, StartError> {
-        let state = Arc::new(State::new(settings.records_max, settings.body_keep_bytes));
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let listener = listen(settings.listen, settings.beyond_loopback).await?;
-        let mut fake = Fake {
-            http: address(&listener, settings.listen),
-            https: None,
-            state: Arc::clone(&state),
-            accepting: Vec::new(),
-        };
+        let http = address(&listener, settings.listen);
+        let (mut https, mut secure) = (None, None);
         if let Some((at, tls)) = &settings.tls {
             let (config, pem) = tls.server()?;
             let listener = listen(*at, settings.beyond_loopback).await?;
-            fake.https = Some((address(&listener, *at), pem));
-            let acceptor = Some(TlsAcceptor::from(config));
-            fake.accept(listener, acceptor, Arc::clone(&places));
+            https = Some((address(&listener, *at), pem));
+            secure = Some((listener, TlsAcceptor::from(config)));
+        }
+        let origin = match &https {
+            Some((address, _)) => format!("https://{address}"),
+            None => format!("http://{http}"),
+        };
+        let (records, body) = (settings.records_max, settings.body_keep_bytes);
+        let mut fake = Fake {
+            http,
+            https,
+            state: Arc::new(State::new(records, body, &origin)),
+            accepting: Vec::new(),
+        };
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        if let Some((listener, acceptor)) = secure {
+            fake.accept(listener, Some(acceptor), Arc::clone(&places));
         }
         fake.accept(listener, None, places);
         Ok(fake)
@@ -156,6 +165,13 @@ impl Fake {
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
+    }
+
+    /// The push service's subscriptions. Their endpoints are on the address with TLS, if there is
+    /// one.
+    #[must_use]
+    pub fn push(&self) -> &Arc<push::Subscriptions> {
+        &self.state.push
     }
 
     /// Sets what a path does from now on.

@@ -19,7 +19,8 @@ pub struct Record {
     pub serial: u64,
     /// Path, without the query.
     pub path: Arc<str>,
-    /// Idempotency key: `X-Webhook-Idempotency-Key`, else `webhook-id`, else empty.
+    /// Idempotency key: `X-Webhook-Idempotency-Key`, else `webhook-id`, else a push's `Topic`, else
+    /// empty.
     pub key: Box<str>,
     /// Correlation id, or empty.
     pub correlation_id: Box<str>,

@@ -11,6 +11,7 @@ use hyper::body::{Bytes, Incoming};
 
 use super::admin;
 use super::behaviour::{Act, Answer, Choice, RetryAfter};
+use super::push::{self, Doing};
 use super::record::{FIELD_BYTES_MAX, Record};
 use super::signature::{self, Verdict};
 use super::state::{State, Visit};
@@ -26,6 +27,7 @@ const STANDARD_ID: HeaderName = HeaderName::from_static("webhook-id");
 const CORRELATION: HeaderName = HeaderName::from_static("x-postrider-correlation-id");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-postrider-attempt");
 const SEQUENCE: HeaderName = HeaderName::from_static("x-event-sequence-id");
+const TOPIC: HeaderName = HeaderName::from_static("topic");
 const PREVIOUS: HeaderName = HeaderName::from_static("x-event-previous-sequence-id");
 
 /// Where a request leaves word for the connection it came on.
@@ -65,6 +67,20 @@ pub(super) async fn answer(
         (seen.http_status, seen.processed, seen.at_once) = (401, false, true);
         note(state, &visit, &head.headers, &seen, arrived_us);
         return Ok(plain(StatusCode::UNAUTHORIZED));
+    }
+    if push::owns(head.uri.path()) {
+        let scripted = visit.script.rule(&choice);
+        let doing = match scripted {
+            Some(act) if !act.processes() => Doing::Pretended,
+            _ => Doing::Done,
+        };
+        let answer = push::answer(&state.push, &head, &body, doing, now_s);
+        seen.processed = doing == Doing::Done && answer.status().is_success();
+        if scripted.is_none() {
+            (seen.http_status, seen.at_once) = (answer.status().as_u16(), true);
+            note(state, &visit, &head.headers, &seen, arrived_us);
+            return Ok(answer);
+        }
     }
     let serial = note(state, &visit, &head.headers, &seen, arrived_us);
     perform(state, word, act, serial).await
@@ -229,10 +245,13 @@ pub(super) async fn read(mut incoming: Incoming) -> Result<Result<Bytes, TooLong
 }
 
 fn key(headers: &HeaderMap) -> &str {
-    match text(headers, &KEY) {
-        "" => text(headers, &STANDARD_ID),
-        key => key,
+    for name in [KEY, STANDARD_ID, TOPIC] {
+        match text(headers, &name) {
+            "" => {}
+            key => return key,
+        }
     }
+    ""
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::behaviour::{Behaviour, Invalid, Script};
+use super::push::Subscriptions;
 use super::record::{Filter, Log, Record, covers};
 use super::tally::{Counted, Expected, Tally, TooMany};
 
@@ -19,6 +20,8 @@ pub const PATHS_MAX: usize = 200_000;
 /// What all connections of a fake share.
 pub(super) struct State {
     inner: Mutex<Inner>,
+    /// What the push service keeps.
+    pub(super) push: Arc<Subscriptions>,
     /// Whether records are kept at all.
     pub(super) records: bool,
     /// Bytes of a body that a record keeps.
@@ -60,12 +63,13 @@ pub enum Refused {
 }
 
 impl State {
-    pub(super) fn new(records_max: usize, body_keep_bytes: usize) -> State {
+    pub(super) fn new(records_max: usize, body_keep_bytes: usize, origin: &str) -> State {
         let plain = Script::new(Behaviour::of("*")).expect("the plain behaviour is valid");
         let plain = Arc::new(plain);
         State {
             records: records_max > 0,
             body_keep_bytes,
+            push: Subscriptions::new(origin),
             inner: Mutex::new(Inner {
                 exact: HashMap::new(),
                 prefixes: BTreeMap::new(),
@@ -224,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_closest_behaviour_counts_and_a_new_one_starts_again() {
-        let state = State::new(10, 0);
+        let state = State::new(10, 0, "http://127.0.0.1:1");
         for path in ["/a/*", "/a/b/*", "/a/b/c"] {
             state.set(Behaviour::of(path)).expect("valid");
         }
