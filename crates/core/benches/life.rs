@@ -15,9 +15,9 @@ use std::time::Instant;
 
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
-use postrider_core::endpoint::{Gate, Reach};
+use postrider_core::endpoint::{Channel, Gate, Reach};
 use postrider_core::engine::{Config, Effect, Engine, Input, Origin};
-use postrider_core::event::{Event, Submission, Target};
+use postrider_core::event::{Event, Submission, Target, Urgency};
 use postrider_core::id::{
     Ask, BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, PolicyId, Stamp,
     TenantId, Ticket,
@@ -139,6 +139,9 @@ fn gate(id: u64, policy: &Policy) -> Gate {
     Gate {
         endpoint: EndpointId(id),
         tenant: TenantId(1),
+        channel: Channel::default(),
+        route: None,
+        registered_at: Time(0),
         reach: Reach::Open,
         breaker: policy.breaker,
         rate: None,
@@ -163,6 +166,8 @@ fn submission(number: u64, endpoint: u64) -> Box<Submission> {
             version: 1,
             recipient: "".into(),
             ordering_key: "".into(),
+            collapse_key: "".into(),
+            urgency: Urgency::default(),
             traceparent: "".into(),
             content_type: "application/json".into(),
             admitted_at: Time(0),
@@ -175,6 +180,7 @@ fn submission(number: u64, endpoint: u64) -> Box<Submission> {
             endpoint: EndpointId(endpoint),
             policy: PolicyId(1),
             guarantee: Guarantee::AtLeastOnce,
+            collapse_key: None,
             ordering_key: None,
             lane: None,
             due_at: Time(0),

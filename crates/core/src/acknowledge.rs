@@ -8,6 +8,7 @@
 //! | Throttle | Rejected | again |
 //! | Reject, Gone | Rejected | Rejected |
 //! | Unknown | Uncertain | again |
+//! | Blocked | Rejected | again, and no attempt is spent |
 //!
 //! "Again" holds within the attempts and the time to live; beyond them it is Exhausted or Expired.
 //! At-least-once and effectively-once differ only in what the request carries: the latter's first
@@ -21,7 +22,10 @@ use crate::ledger::{Delivery, Next, State};
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::policy::{Guarantee, HeadOfLine, Policy};
 use crate::schedule;
-use crate::time::Time;
+use crate::time::{SECOND_MS, Time};
+
+/// Wait of a delivery whose credentials were refused, until it waits for its route.
+const BLOCKED_WAIT_MS: i64 = SECOND_MS;
 
 /// A receiver's wish for silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +43,9 @@ pub struct Settlement {
     pub next: Next,
     /// The cause of the answer itself, where settling knows more than the channel did.
     pub cause: Cause,
-    /// The address is gone: nothing more is sent to the endpoint.
-    pub retire: bool,
+    /// The address is gone, for this cause: nothing more is sent to the endpoint, unless it was
+    /// registered again later than the provider's news.
+    pub retire: Option<Cause>,
     /// The receiver asked everybody to be silent.
     pub hold: Option<Hold>,
     /// The receiver named a time beyond the policy's cap, in milliseconds: an incident.
@@ -81,7 +86,7 @@ pub fn settle(
     Settlement {
         next,
         cause,
-        retire: outcome.kind == OutcomeKind::Gone,
+        retire: (outcome.kind == OutcomeKind::Gone).then_some(outcome.cause),
         hold: outcome
             .retry_after_ms
             .filter(|_| throttled)
@@ -99,11 +104,18 @@ fn verdict(guarantee: Guarantee, outcome: &Outcome) -> Option<State> {
         (OutcomeKind::Accept, _) => Some(State::Accepted),
         (OutcomeKind::Reject | OutcomeKind::Gone, _) => Some(State::Rejected),
         (OutcomeKind::Retry, _) if outcome.unsent => None,
-        (OutcomeKind::Retry | OutcomeKind::Throttle, Guarantee::AtMostOnce) => {
-            Some(State::Rejected)
-        }
+        (
+            OutcomeKind::Retry | OutcomeKind::Throttle | OutcomeKind::Blocked,
+            Guarantee::AtMostOnce,
+        ) => Some(State::Rejected),
         (OutcomeKind::Unknown, Guarantee::AtMostOnce) => Some(State::Uncertain),
-        (OutcomeKind::Retry | OutcomeKind::Throttle | OutcomeKind::Unknown, _) => None,
+        (
+            OutcomeKind::Retry
+            | OutcomeKind::Throttle
+            | OutcomeKind::Unknown
+            | OutcomeKind::Blocked,
+            _,
+        ) => None,
     }
 }
 
@@ -112,18 +124,19 @@ fn again(delivery: &Delivery, policy: &Policy, outcome: &Outcome, entropy: u64, 
         state: State::Exhausted,
         cause,
     };
-    if delivery.attempt >= policy.attempts_max {
+    // What waits for its route waits there, and not for a time of its own.
+    if outcome.kind == OutcomeKind::Blocked {
+        let due_at = now.plus(BLOCKED_WAIT_MS);
+        return Next::Again { due_at };
+    }
+    let spent_attempts = delivery.attempt.saturating_sub(u32::from(delivery.unspent));
+    if spent_attempts >= policy.attempts_max {
         return spent(Cause::AttemptsSpent);
     }
     if delivery.lane.is_some() && policy.head_of_line == HeadOfLine::Skip {
         return spent(Cause::OrderSkipped);
     }
-    let due_at = now.plus(schedule::wait_ms(
-        policy,
-        delivery.attempt,
-        outcome,
-        entropy,
-    ));
+    let due_at = now.plus(schedule::wait_ms(policy, spent_attempts, outcome, entropy));
     if due_at >= delivery.expires_at {
         return Next::Settle {
             state: State::Expired,
@@ -141,7 +154,9 @@ pub fn sign(outcome: &Outcome) -> Sign {
         _ if outcome.cause == Cause::Crashed => Sign::Neutral,
         OutcomeKind::Accept => Sign::Good,
         OutcomeKind::Retry | OutcomeKind::Unknown => Sign::Bad,
-        OutcomeKind::Throttle | OutcomeKind::Reject | OutcomeKind::Gone => Sign::Neutral,
+        OutcomeKind::Throttle | OutcomeKind::Reject | OutcomeKind::Gone | OutcomeKind::Blocked => {
+            Sign::Neutral
+        }
     }
 }
 
@@ -175,9 +190,10 @@ mod tests {
     #[test]
     fn every_outcome_at_every_guarantee() {
         use Guarantee::{AtLeastOnce, AtMostOnce, EffectivelyOnce};
-        use OutcomeKind::{Accept, Gone, Reject, Retry, Throttle, Unknown};
-        let settled = |state| (Some(state), false);
-        let again = (None, false);
+        use OutcomeKind::{Accept, Blocked, Gone, Reject, Retry, Throttle, Unknown};
+        let settled = |state| (Some(state), None);
+        let again = (None, None);
+        let retired = (Some(State::Rejected), Some(Cause::ServiceDegraded));
         let rows = [
             (
                 Accept,
@@ -194,13 +210,9 @@ mod tests {
                 settled(State::Rejected),
                 settled(State::Rejected),
             ),
-            (
-                Gone,
-                false,
-                (Some(State::Rejected), true),
-                (Some(State::Rejected), true),
-            ),
+            (Gone, false, retired, retired),
             (Unknown, false, settled(State::Uncertain), again),
+            (Blocked, false, settled(State::Rejected), again),
         ];
         for (kind, unsent, at_most, at_least) in rows {
             for (guarantee, expected) in [
@@ -259,6 +271,21 @@ mod tests {
             ends(ordered, &skip),
             Some((State::Exhausted, Cause::OrderSkipped))
         );
+    }
+
+    #[test]
+    fn refused_credentials_spend_no_attempt() {
+        let blocked = outcome(OutcomeKind::Blocked, false);
+        let retry = outcome(OutcomeKind::Retry, false);
+        let mut delivery = in_flight(Guarantee::AtLeastOnce, 40);
+        delivery.unspent = 36;
+        for outcome in [&blocked, &retry] {
+            let next = settle(&delivery, &policy(), outcome, 0, NOW).next;
+            assert!(matches!(next, Next::Again { .. }), "{outcome:?}");
+        }
+        delivery.unspent = 35;
+        let next = settle(&delivery, &policy(), &retry, 0, NOW).next;
+        assert!(matches!(next, Next::Settle { .. }));
     }
 
     #[test]

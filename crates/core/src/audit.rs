@@ -218,6 +218,10 @@ fn deliveries_of(after: &After) -> Vec<DeliveryId> {
             let ids = first..first + u64::from(seen.deliveries);
             ids.map(DeliveryId).collect()
         }
+        After::Receipts {
+            in_window: false, ..
+        } => Vec::new(),
+        After::Receipts { delivery, .. } => vec![*delivery],
         After::Opened(id) | After::PutBack(id) => vec![*id],
         After::Answered { delivery, .. } | After::Closed { delivery, .. } => vec![*delivery],
     }

@@ -88,6 +88,10 @@ causes! {
         "The device reported that it was displayed, clicked or dismissed."
         "Nothing.";
 
+    12 AcceptedDropped "ACCEPTED_DROPPED"
+        "The push service took it and says that it will not show it: dropped or throttled there."
+        "The operator: see the kept answer; the device's own settings may be the reason.";
+
     // Answered with a refusal.
     20 BadRequest "BAD_REQUEST"
         "The receiver says the request is malformed (400)."
@@ -114,6 +118,13 @@ causes! {
         "The receiver answered with a status outside of what HTTP defines."
         "The endpoint's owner: read the kept answer.";
 
+    28 KeyMismatch "KEY_MISMATCH"
+        "The address belongs to another key, app or project of ours than the one that was used."
+        "The application: let the device subscribe again; until then nothing is sent to it.";
+    29 BadToken "BAD_TOKEN"
+        "The provider does not know this device token."
+        "The application: register the device's present token.";
+
     // Answered with a plea to wait.
     30 RateLimited "RATE_LIMITED"
         "The receiver asked us to slow down (429)."
@@ -128,6 +139,10 @@ causes! {
     33 TooEarly "TOO_EARLY"
         "The receiver asked for the request to be repeated later (425)."
         "Nothing: it is tried again.";
+
+    34 DeviceThrottled "DEVICE_THROTTLED"
+        "The provider says that this device is sent too much; it is tried again later."
+        "The application: send less to one device.";
 
     // Failed on the far side, or on the way.
     40 ServiceDegraded "SERVICE_DEGRADED"
@@ -171,6 +186,16 @@ causes! {
         "The stored payload could not be read back."
         "The operator: run `postrider doctor` on the data directory.";
 
+    53 ContentInvalid "CONTENT_INVALID"
+        "The payload cannot be written in the form that this channel demands."
+        "The application: see the kept detail, and correct what it submits.";
+    54 ContentTooLarge "CONTENT_TOO_LARGE"
+        "The payload is larger than this channel can carry; nothing was sent."
+        "The application: send less, or a link to it.";
+    55 RouteUnusable "ROUTE_UNUSABLE"
+        "The route has no credentials that could be used for this endpoint."
+        "The operator: check the route's keys.";
+
     // Settled without another answer.
     60 AttemptsSpent "ATTEMPTS_SPENT"
         "Every attempt that the policy allows was made."
@@ -193,6 +218,9 @@ causes! {
     66 ExpiredRetry "EXPIRED_RETRY"
         "The next attempt would have come after its time to live."
         "The endpoint's owner: the receiver failed until it lapsed.";
+    70 ExpiredBlocked "EXPIRED_CREDENTIAL"
+        "Its time to live ran out while the provider refused our credentials."
+        "The operator: renew the route's keys; then replay.";
     67 Cancelled "CANCELLED"
         "The application withdrew it."
         "Nothing.";
@@ -217,6 +245,20 @@ causes! {
     83 EndpointDeleted "SUPPRESSED_DELETED"
         "The endpoint was deleted before this was sent."
         "Nothing.";
+    84 Superseded "SUPPRESSED_SUPERSEDED"
+        "A newer notification with the same collapse key took its place before it was sent."
+        "Nothing.";
+}
+
+impl Cause {
+    /// It says that an address leads nowhere any more.
+    #[must_use]
+    pub fn is_of_a_dead_address(self) -> bool {
+        matches!(
+            self,
+            Cause::Gone | Cause::NotFound | Cause::KeyMismatch | Cause::BadToken
+        )
+    }
 }
 
 impl std::fmt::Display for Cause {

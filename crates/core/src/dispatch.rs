@@ -174,9 +174,16 @@ impl Engine {
     pub(crate) fn open(&mut self, now: Time, id: DeliveryId) -> Option<Entry> {
         let row = self.rows.get_mut(&id)?;
         let endpoint = self.endpoints.get_mut(&row.delivery.endpoint)?;
-        row.slot = endpoint.begin(now);
+        let slot = endpoint.begin(now);
+        let route = endpoint.gate.route;
         self.slots_used += 1;
-        self.troubled_used += u32::from(row.slot.troubled);
+        self.troubled_used += u32::from(slot.troubled);
+        let route_probe = self.probes_route(now, route);
+        let row = self.rows.get_mut(&id)?;
+        row.slot = Slot {
+            route_probe,
+            ..slot
+        };
         let fact = Fact::Opened {
             attempt: row.delivery.attempt + 1,
             policy: row.delivery.policy,
@@ -223,8 +230,12 @@ impl Engine {
     pub(crate) fn give_back(&mut self, now: Time, id: EndpointId, slot: Slot) {
         self.slots_used = self.slots_used.saturating_sub(1);
         self.troubled_used = self.troubled_used.saturating_sub(u32::from(slot.troubled));
-        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+        let route = self.endpoints.get_mut(&id).and_then(|endpoint| {
             endpoint.put_back(now, slot);
+            endpoint.gate.route
+        });
+        if slot.route_probe {
+            self.probe_of_route_put_back(now, route);
         }
         self.rejoin(now, id);
     }
@@ -300,9 +311,12 @@ impl Engine {
     pub(crate) fn regate(&mut self, now: Time, gate: Gate, effects: &mut Vec<Effect>) {
         let id = gate.endpoint;
         let reopened = gate.reach == Reach::Open;
+        let route = gate.route;
+        let before = self.endpoints.get(&id).and_then(|it| it.gate.route);
         match self.endpoints.get_mut(&id) {
             None => {
                 self.endpoints.insert(id, Endpoint::new(gate, now));
+                self.change_route(id, before, route);
                 return;
             }
             Some(endpoint) => {
@@ -318,6 +332,7 @@ impl Engine {
                 }
             }
         }
+        self.change_route(id, before, route);
         if reopened {
             self.unpark_lanes(now, id);
         }

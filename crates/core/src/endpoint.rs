@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::acknowledge::sign;
 use crate::breaker::Breaker;
 use crate::cause::Cause;
-use crate::id::{DeliveryId, EndpointId, OrderingKey, TenantId};
+use crate::id::{DeliveryId, EndpointId, OrderingKey, RouteId, TenantId};
 use crate::limiter::Limiter;
 use crate::outcome::{Outcome, OutcomeKind};
 use crate::policy::{BreakerPolicy, RatePolicy};
@@ -16,6 +16,63 @@ use crate::time::Time;
 
 /// Wait before more of those are closed that must not wait any longer, where they are many.
 pub(crate) const CLOSE_AGAIN_MS: i64 = 10;
+
+/// A way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Channel {
+    /// A signed HTTP request to a system.
+    #[default]
+    Webhook = 1,
+    /// A browser, through its push service (RFC 8030).
+    WebPush = 2,
+    /// An Apple device.
+    Apns = 3,
+    /// A device that Firebase Cloud Messaging reaches.
+    Fcm = 4,
+}
+
+impl Channel {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Channel; 4] = [
+        Channel::Webhook,
+        Channel::WebPush,
+        Channel::Apns,
+        Channel::Fcm,
+    ];
+
+    /// The channel with this stored number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Channel> {
+        let place = usize::from(number).checked_sub(1)?;
+        Channel::ALL.get(place).copied()
+    }
+
+    /// The word that the API and the log speak.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Channel::Webhook => "webhook",
+            Channel::WebPush => "web_push",
+            Channel::Apns => "apns",
+            Channel::Fcm => "fcm",
+        }
+    }
+
+    /// The channel with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Channel> {
+        Channel::ALL
+            .into_iter()
+            .find(|channel| channel.name() == name)
+    }
+
+    /// It ends at a device that a person holds, which comes and goes by itself.
+    #[must_use]
+    pub fn is_push(self) -> bool {
+        self != Channel::Webhook
+    }
+}
 
 /// Whether an endpoint is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +92,13 @@ pub struct Gate {
     pub endpoint: EndpointId,
     /// Whose.
     pub tenant: TenantId,
+    /// Which way it is reached.
+    pub channel: Channel,
+    /// The credentials it is sent to with: when they are refused, everything on the same route
+    /// waits.
+    pub route: Option<RouteId>,
+    /// When the address was registered last: news that it is gone since before is stale.
+    pub registered_at: Time,
     /// Whether it is sent to.
     pub reach: Reach,
     /// When it rests.
@@ -67,6 +131,8 @@ pub(crate) struct Slot {
     pub breaker_probe: bool,
     /// Its answer decides whether the receiver's wish for silence still holds.
     pub hold_probe: bool,
+    /// Its answer decides whether the route's credentials are accepted again.
+    pub route_probe: bool,
 }
 
 /// The engine's side of an endpoint.
@@ -81,6 +147,8 @@ pub(crate) struct Endpoint {
     pub in_flight: u16,
     /// It takes its turns.
     pub in_circle: bool,
+    /// Until when its route is held; see [`crate::route`].
+    pub route_held: Option<Time>,
     /// Lanes that a dead letter stopped; see [`crate::policy::HeadOfLine::Park`].
     pub parked_lanes: BTreeSet<OrderingKey>,
     /// The moment its timer is set to.
@@ -98,6 +166,7 @@ impl Endpoint {
             due: Due::default(),
             in_flight: 0,
             in_circle: false,
+            route_held: None,
             parked_lanes: BTreeSet::new(),
             wake_at: Time::NEVER,
             waiting: BTreeSet::new(),
@@ -122,6 +191,9 @@ impl Endpoint {
             Reach::Open => {}
             Reach::Paused => return shut(Time::NEVER, Cause::ExpiredPaused),
             Reach::Closed(cause) => return shut(Time::NEVER, cause),
+        }
+        if let Some(until) = self.route_held.filter(|until| now < *until) {
+            return shut(until, Cause::ExpiredBlocked);
         }
         if let Some(until) = self.breaker.wait(now) {
             return shut(until, Cause::ExpiredBreaker);
@@ -153,6 +225,7 @@ impl Endpoint {
             troubled: self.limiter.is_troubled(),
             breaker_probe: self.breaker.begin(now),
             hold_probe: self.limiter.begin(now, self.gate.rate.as_ref()),
+            route_probe: false,
         }
     }
 
@@ -189,7 +262,7 @@ impl Endpoint {
             OutcomeKind::Retry | OutcomeKind::Throttle | OutcomeKind::Unknown => {
                 self.limiter.slower();
             }
-            OutcomeKind::Reject | OutcomeKind::Gone => {}
+            OutcomeKind::Reject | OutcomeKind::Gone | OutcomeKind::Blocked => {}
         }
     }
 

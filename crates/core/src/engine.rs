@@ -16,8 +16,8 @@ use crate::dispatch::Dispatch;
 use crate::endpoint::{Endpoint, Gate, Shut, Slot};
 use crate::event::{LaneCounter, Seen, Submission};
 use crate::id::{
-    Ask, CorrelationId, DeliveryId, EndpointId, Epoch, EventId, KeyDigest, OrderingKey, PolicyId,
-    Seq, Stamp, Ticket,
+    Ask, CollapseKey, CorrelationId, DeliveryId, EndpointId, Epoch, EventId, KeyDigest,
+    OrderingKey, PolicyId, RouteId, Seq, Stamp, Ticket,
 };
 use crate::ledger::{Delivery, Entry, Fact, Record, State, apply};
 use crate::map::Map;
@@ -27,6 +27,8 @@ use crate::outcome::Outcome;
 use crate::partition::partition_of;
 use crate::plant::Plant;
 use crate::policy::Policy;
+use crate::receipt::Receipts;
+use crate::route::Route;
 use crate::schedule::{Timer, Timers, Turns};
 use crate::time::{MINUTE_MS, SECOND_MS, Time};
 
@@ -90,6 +92,23 @@ pub enum Input {
     Policy(Arc<Policy>),
     /// An endpoint was created or changed. Told before anything refers to it.
     Endpoint(Gate),
+    /// A route was paused by hand, or opened: after its credentials were renewed, say.
+    Route {
+        /// Which.
+        route: RouteId,
+        /// Whether it is sent over.
+        open: bool,
+    },
+    /// A device reported something about a delivery. Answered with [`Reply::Received`] once that
+    /// is durable.
+    Receipt {
+        /// Which delivery.
+        delivery: DeliveryId,
+        /// What, as the channel numbers it, from 1 to [`crate::ledger::RECEIPTS_MAX`].
+        receipt: u8,
+        /// Whom to answer.
+        ask: Ask,
+    },
     /// Notify.
     Submit {
         /// What and whom.
@@ -214,7 +233,9 @@ pub enum Reply {
     },
     /// The delivery was withdrawn before it was sent.
     Cancelled,
-    /// The delivery can no longer be withdrawn.
+    /// The receipt is kept.
+    Received,
+    /// The delivery can no longer be withdrawn, or not yet have been received.
     TooLate(State),
     /// There is no such delivery.
     Absent,
@@ -253,6 +274,9 @@ pub(crate) struct Row {
     pub put_backs: u8,
     /// What its attempt holds, while one is open.
     pub slot: Slot,
+    /// The thread that a newer one may take its place in. Not kept over a restart: the provider
+    /// replaces what it holds by the same key anyway.
+    pub collapse_key: Option<CollapseKey>,
 }
 
 impl Row {
@@ -263,6 +287,7 @@ impl Row {
             place: Place::Busy,
             put_backs: 0,
             slot: Slot::default(),
+            collapse_key: None,
         }
     }
 }
@@ -277,10 +302,16 @@ pub(crate) enum After {
     Opened(DeliveryId),
     Answered {
         delivery: DeliveryId,
-        retire: bool,
+        retire: Option<Cause>,
         observed: Box<Observation>,
     },
     PutBack(DeliveryId),
+    Receipts {
+        delivery: DeliveryId,
+        asks: Vec<Ask>,
+        /// The delivery is one of the window.
+        in_window: bool,
+    },
     Closed {
         delivery: DeliveryId,
         ask: Option<Ask>,
@@ -303,6 +334,13 @@ pub struct Engine {
     pub(crate) policies: Map<PolicyId, Arc<Policy>>,
     pub(crate) lanes: Map<(EndpointId, OrderingKey), Lane>,
     pub(crate) keys: Map<KeyDigest, Claim>,
+    pub(crate) routes: Map<RouteId, Route>,
+    pub(crate) receipts: Map<DeliveryId, Receipts>,
+    /// The newest unsettled delivery of each thread; see [`Row::collapse_key`].
+    pub(crate) threads: Map<(EndpointId, CollapseKey), DeliveryId>,
+    /// Events whose key is freed once every delivery has definitely not arrived: how many have not
+    /// yet. Not kept over a restart: then the key stays taken until its window ends.
+    pub(crate) releases: Map<EventId, u32>,
     /// Rows that the store was asked for, and rows whose entry it has yet to answer, each with
     /// those who wish to withdraw it.
     pub(crate) asked: Map<DeliveryId, Vec<Ask>>,
@@ -345,6 +383,10 @@ impl Engine {
             policies: Map::default(),
             lanes: Map::default(),
             keys: Map::default(),
+            routes: Map::default(),
+            receipts: Map::default(),
+            threads: Map::default(),
+            releases: Map::default(),
             asked: Map::default(),
             timers: Timers::default(),
             turns: Turns::default(),
@@ -370,6 +412,12 @@ impl Engine {
                 self.policies.insert(policy.id, policy);
             }
             Input::Endpoint(gate) => self.regate(now, gate, effects),
+            Input::Route { route, open } => self.switch_route(now, route, open),
+            Input::Receipt {
+                delivery,
+                receipt,
+                ask,
+            } => self.receipt(now, delivery, receipt, ask, effects),
             Input::Submit { submission, ask } => self.submit(now, submission, ask, effects),
             Input::Recorded { through, refused } => self.recorded(now, through, refused, effects),
             Input::Answered {
@@ -473,13 +521,14 @@ impl Engine {
             .map(|row| self.fence(&row.delivery))
             .into_iter()
             .collect();
+        let release = self.release(id);
         let ticket = self.await_ticket(after);
         let record = Record {
             ticket,
             event: None,
             fences,
             entries: vec![entry],
-            release: None,
+            release,
         };
         effects.push(Effect::Record(Box::new(record)));
     }

@@ -6,10 +6,62 @@
 use bytes::Bytes;
 
 use crate::id::{
-    BodyDigest, DeliveryId, EndpointId, EventId, KeyDigest, OrderingKey, PolicyId, TenantId,
+    BodyDigest, CollapseKey, DeliveryId, EndpointId, EventId, KeyDigest, OrderingKey, PolicyId,
+    TenantId,
 };
 use crate::policy::Guarantee;
 use crate::time::Time;
+
+/// How soon a device should be woken (RFC 8030 section 5.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Urgency {
+    /// On power and on Wi-Fi.
+    VeryLow = 1,
+    /// On power or on Wi-Fi.
+    Low = 2,
+    /// As usual.
+    #[default]
+    Normal = 3,
+    /// Even on a low battery.
+    High = 4,
+}
+
+impl Urgency {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Urgency; 4] = [
+        Urgency::VeryLow,
+        Urgency::Low,
+        Urgency::Normal,
+        Urgency::High,
+    ];
+
+    /// The urgency with this stored number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Urgency> {
+        let place = usize::from(number).checked_sub(1)?;
+        Urgency::ALL.get(place).copied()
+    }
+
+    /// The word of RFC 8030.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Urgency::VeryLow => "very-low",
+            Urgency::Low => "low",
+            Urgency::Normal => "normal",
+            Urgency::High => "high",
+        }
+    }
+
+    /// The urgency with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Urgency> {
+        Urgency::ALL
+            .into_iter()
+            .find(|urgency| urgency.name() == name)
+    }
+}
 
 /// Something that happened in the application's business, as it is stored: written once at
 /// admission, never changed.
@@ -35,6 +87,11 @@ pub struct Event {
     pub recipient: Box<str>,
     /// The caller's ordering key in its own words, or empty.
     pub ordering_key: Box<str>,
+    /// The caller's collapse key in its own words, or empty: a newer notification of the same
+    /// thread replaces this one wherever it was not shown yet.
+    pub collapse_key: Box<str>,
+    /// How soon a device should be woken for it.
+    pub urgency: Urgency,
     /// W3C `traceparent` of the request that brought it, or empty.
     pub traceparent: Box<str>,
     /// Media type of the payload.
@@ -60,6 +117,8 @@ pub struct Target {
     pub policy: PolicyId,
     /// How exactly.
     pub guarantee: Guarantee,
+    /// Of those with the same key to the same endpoint only the newest is worth sending.
+    pub collapse_key: Option<CollapseKey>,
     /// Deliveries with the same key to the same endpoint go one at a time.
     pub ordering_key: Option<OrderingKey>,
     /// What the store remembers of that lane, if the engine did not know it already.

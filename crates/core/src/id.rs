@@ -32,6 +32,8 @@ ids! {
     DeliveryId(u64);
     /// One version of one policy. Never reused, so an attempt can name what it ran under.
     PolicyId(u32);
+    /// One set of push credentials that endpoints are sent to with.
+    RouteId(u32);
     /// A share of the deliveries that one node owns at a time; see [`crate::partition`].
     Partition(u16);
     /// Counts the owners of a partition. A store refuses a record of an epoch that has passed.
@@ -47,6 +49,9 @@ ids! {
     /// asked for, never looser.
     OrderingKey(u64);
 }
+
+/// Hash of a caller's collapse key, never zero.
+pub type CollapseKey = std::num::NonZeroU64;
 
 /// Stands for no endpoint: where an event that matched none is said to go.
 pub const NO_ENDPOINT: EndpointId = EndpointId(0);

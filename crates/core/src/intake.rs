@@ -10,10 +10,10 @@
 use std::sync::Arc;
 
 use crate::cause::Cause;
-use crate::endpoint::Reach;
-use crate::engine::{After, Claim, Effect, Engine, Reply, Row, Why};
+use crate::endpoint::{Channel, Reach};
+use crate::engine::{After, Claim, Effect, Engine, Place, Reply, Row, Why};
 use crate::event::{Event, Seen, Submission, Target};
-use crate::id::{Ask, DeliveryId, KeyDigest, NO_ENDPOINT, PolicyId};
+use crate::id::{Ask, CollapseKey, DeliveryId, EndpointId, KeyDigest, NO_ENDPOINT, PolicyId};
 use crate::ledger::{self, Admitted, Entry, Fact, Record, State};
 use crate::observation::Observation;
 use crate::ordering::Lane;
@@ -149,6 +149,13 @@ impl Engine {
                 }
             }
         }
+        let releases = |target: &Target| {
+            let policy = self.policies.get(&target.policy);
+            policy.is_some_and(|policy| policy.release_on_definite_failure)
+        };
+        if targets.iter().all(releases) {
+            self.releases.insert(event.id, event.deliveries);
+        }
         self.keys.insert(
             event.key_digest,
             Claim {
@@ -189,6 +196,10 @@ impl Engine {
             event: event.id,
             tenant: event.tenant,
             endpoint: target.endpoint,
+            channel: self
+                .endpoints
+                .get(&target.endpoint)
+                .map_or(Channel::default(), |endpoint| endpoint.gate.channel),
             policy: target.policy,
             guarantee: target.guarantee,
             due_at: target.due_at,
@@ -209,7 +220,11 @@ impl Engine {
         assert!(fits.is_ok(), "an admission fits no row: {fits:?}");
         entries.push(entry);
         if let Some(delivery) = born {
-            self.rows.insert(id, Row::busy(delivery));
+            let row = Row {
+                collapse_key: target.collapse_key,
+                ..Row::busy(delivery)
+            };
+            self.rows.insert(id, row);
         }
         entries.extend(self.first_fact(now, target, id));
         id
@@ -295,6 +310,7 @@ impl Engine {
         }
         for id in ids_of(seen) {
             self.observe_closed(id, effects);
+            self.supersede(now, id, effects);
             self.place(now, id, effects);
         }
         for (ask, submission) in self
@@ -309,6 +325,46 @@ impl Engine {
         }
     }
 
+    /// Of a thread only the newest is worth sending: the one before it is closed, unless it is on
+    /// its way.
+    fn supersede(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
+        let Some(row) = self.rows.get(&id) else {
+            return;
+        };
+        let endpoint = row.delivery.endpoint;
+        let Some(key) = row
+            .collapse_key
+            .filter(|_| !row.delivery.state.is_settled())
+        else {
+            return;
+        };
+        let Some(older) = self.threads.insert((endpoint, key), id) else {
+            return;
+        };
+        let place = self.place_of(older);
+        if matches!(place, Some(Place::Timer | Place::Line | Place::Lane)) {
+            if place != Some(Place::Timer) {
+                self.leave(older);
+            }
+            let (state, cause) = (State::Suppressed, Cause::Superseded);
+            self.close(now, older, state, cause, None, effects);
+        }
+    }
+
+    /// A delivery is no longer the newest of its thread, because it is settled.
+    pub(crate) fn leave_thread(
+        &mut self,
+        endpoint: EndpointId,
+        key: Option<CollapseKey>,
+        id: DeliveryId,
+    ) {
+        if let Some(key) = key
+            && self.threads.get(&(endpoint, key)) == Some(&id)
+        {
+            self.threads.remove(&(endpoint, key));
+        }
+    }
+
     /// The record that was to admit an event was refused: as if it had never been asked for.
     pub(crate) fn not_admitted(
         &mut self,
@@ -319,6 +375,7 @@ impl Engine {
         why: Result<Seen, Why>,
         effects: &mut Vec<Effect>,
     ) {
+        self.releases.remove(&seen.event);
         for id in ids_of(seen) {
             let Some(row) = self.rows.remove(&id) else {
                 continue;
@@ -399,6 +456,7 @@ fn nowhere(event: &Event, now: Time) -> Target {
         endpoint: NO_ENDPOINT,
         policy: PolicyId(0),
         guarantee: Guarantee::AtLeastOnce,
+        collapse_key: None,
         ordering_key: None,
         lane: None,
         due_at: now,

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use crate::cause::Cause;
+use crate::endpoint::Channel;
 use crate::event::Event;
 use crate::id::{
     CorrelationId, DeliveryId, EndpointId, Epoch, EventId, OrderingKey, Partition, PolicyId, Seq,
@@ -118,6 +119,8 @@ pub struct Delivery {
     pub tenant: TenantId,
     /// Where to.
     pub endpoint: EndpointId,
+    /// Which way it goes.
+    pub channel: Channel,
     /// The policy it was admitted under.
     pub policy: PolicyId,
     /// How exactly.
@@ -130,6 +133,10 @@ pub struct Delivery {
     pub version: u32,
     /// Number of the attempt opened last, 0 before the first.
     pub attempt: u32,
+    /// Attempts among these that its budget does not count, because our credentials were refused.
+    pub unspent: u16,
+    /// What the device has reported, a bit for each kind of receipt: see [`Delivery::has_receipt`].
+    pub receipts: u8,
     /// Not to be sent before.
     pub due_at: Time,
     /// Not to be sent from here on.
@@ -154,11 +161,27 @@ impl Delivery {
     #[must_use]
     pub fn is_dead_letter(&self) -> bool {
         match self.state {
+            // Devices come and go: nobody has to do anything about one that went.
+            State::Rejected if self.channel.is_push() && self.cause.is_of_a_dead_address() => false,
             State::Rejected | State::Exhausted | State::Uncertain => true,
             State::Expired => self.guarantee != Guarantee::AtMostOnce,
             _ => false,
         }
     }
+
+    /// The device has reported this kind of receipt, a number from 1 to [`RECEIPTS_MAX`].
+    #[must_use]
+    pub fn has_receipt(&self, receipt: u8) -> bool {
+        self.receipts & receipt_bit(receipt) != 0
+    }
+}
+
+/// Kinds of receipts at the most.
+pub const RECEIPTS_MAX: u8 = 8;
+
+fn receipt_bit(receipt: u8) -> u8 {
+    1_u8.checked_shl(u32::from(receipt.wrapping_sub(1)))
+        .unwrap_or(0)
 }
 
 /// What happened to a delivery.
@@ -216,6 +239,8 @@ pub struct Admitted {
     pub tenant: TenantId,
     /// Where to.
     pub endpoint: EndpointId,
+    /// Which way.
+    pub channel: Channel,
     /// Under which policy.
     pub policy: PolicyId,
     /// How exactly.
@@ -329,12 +354,15 @@ fn born(entry: &Entry, admitted: &Admitted) -> Delivery {
         event: admitted.event,
         tenant: admitted.tenant,
         endpoint: admitted.endpoint,
+        channel: admitted.channel,
         policy: admitted.policy,
         guarantee: admitted.guarantee,
         state: State::Scheduled,
         cause: Cause::Waiting,
         version: 1,
         attempt: 0,
+        unspent: 0,
+        receipts: 0,
         due_at: admitted.due_at,
         expires_at: admitted.expires_at,
         admitted_at: entry.at,
@@ -370,6 +398,8 @@ fn advance(delivery: &mut Delivery, entry: &Entry, fact: &Fact) -> Result<(), Co
         ) if *attempt == delivery.attempt && permitted(outcome.kind, *next) => {
             delivery.may_have_acted |= outcome.may_have_acted;
             delivery.last_http_status = outcome.http_status;
+            let unspent = u16::from(outcome.kind == OutcomeKind::Blocked);
+            delivery.unspent = delivery.unspent.saturating_add(unspent);
             match *next {
                 Next::Again { due_at } => {
                     delivery.state = State::Scheduled;
@@ -397,12 +427,15 @@ fn advance(delivery: &mut Delivery, entry: &Entry, fact: &Fact) -> Result<(), Co
         {
             settle(delivery, *state, *cause, entry.at);
         }
-        (State::Accepted, Fact::Confirmed { .. }) => {
+        (State::Accepted, Fact::Confirmed { receipt }) => {
+            delivery.receipts |= receipt_bit(*receipt);
             delivery.state = State::Confirmed;
             delivery.cause = Cause::Confirmed;
         }
         // A receipt is kept as evidence in any other state that an attempt has been opened in.
-        (_, Fact::Confirmed { .. }) if delivery.attempt > 0 => {}
+        (_, Fact::Confirmed { receipt }) if delivery.attempt > 0 => {
+            delivery.receipts |= receipt_bit(*receipt);
+        }
         _ => return Err(conflict(Some(delivery), entry)),
     }
     delivery.version += 1;
@@ -422,7 +455,10 @@ fn permitted(kind: OutcomeKind, next: Next) -> bool {
         Next::Again { .. } => {
             matches!(
                 kind,
-                OutcomeKind::Retry | OutcomeKind::Throttle | OutcomeKind::Unknown
+                OutcomeKind::Retry
+                    | OutcomeKind::Throttle
+                    | OutcomeKind::Unknown
+                    | OutcomeKind::Blocked
             )
         }
         Next::Settle { state, .. } => match kind {
@@ -431,6 +467,7 @@ fn permitted(kind: OutcomeKind, next: Next) -> bool {
             OutcomeKind::Retry | OutcomeKind::Throttle => {
                 matches!(state, State::Rejected | State::Exhausted | State::Expired)
             }
+            OutcomeKind::Blocked => state == State::Rejected,
             OutcomeKind::Unknown => {
                 matches!(state, State::Uncertain | State::Exhausted | State::Expired)
             }
@@ -455,6 +492,7 @@ mod tests {
 
     use super::{Admitted, Delivery, Entry, Fact, Next, State, apply};
     use crate::cause::Cause;
+    use crate::endpoint::Channel;
     use crate::engine::Row;
     use crate::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, Seq, TenantId};
     use crate::outcome::{Outcome, OutcomeKind};
@@ -490,6 +528,7 @@ mod tests {
             event: EventId(1),
             tenant: TenantId(1),
             endpoint: EndpointId(1),
+            channel: Channel::Webhook,
             policy: PolicyId(1),
             guarantee: Guarantee::AtLeastOnce,
             due_at: NOW,
@@ -748,13 +787,14 @@ mod tests {
     fn every_outcome_and_where_it_may_lead() {
         use State::{Accepted, Exhausted, Expired, Rejected, Uncertain};
         let refused: &[State] = &[Rejected, Exhausted, Expired];
-        let rows: [(OutcomeKind, bool, &[State]); 6] = [
+        let rows: [(OutcomeKind, bool, &[State]); 7] = [
             (OutcomeKind::Accept, false, &[Accepted]),
             (OutcomeKind::Retry, true, refused),
             (OutcomeKind::Throttle, true, refused),
             (OutcomeKind::Reject, false, &[Rejected]),
             (OutcomeKind::Gone, false, &[Rejected]),
             (OutcomeKind::Unknown, true, &[Exhausted, Expired, Uncertain]),
+            (OutcomeKind::Blocked, true, &[Rejected]),
         ];
         assert_eq!(rows.map(|(kind, ..)| kind), OutcomeKind::ALL);
         for (kind, again, states) in rows {
@@ -822,6 +862,7 @@ mod tests {
                     let evidence = Delivery {
                         version: after.version,
                         last_seq: after.last_seq,
+                        receipts: before.receipts | 1,
                         ..before.clone()
                     };
                     let shown = Delivery {

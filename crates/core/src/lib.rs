@@ -9,6 +9,7 @@
 //! 4. [`dispatch`]: an attempt is opened, and leaves once that is durable.
 //! 5. [`acknowledge`]: what an outcome leads to, by guarantee. [`settling`] carries it out, and
 //!    [`window`] puts what goes on in its place.
+//!    [`receipt`] keeps what devices report, [`route`] holds what shares refused credentials.
 //! 6. [`relay`]: how far the journal has been told to a broker.
 //!
 //! Where several nodes share the work, [`lease`] says who owns which [`partition`].
@@ -55,7 +56,9 @@ pub mod outcome;
 pub mod partition;
 pub mod plant;
 pub mod policy;
+pub mod receipt;
 pub mod relay;
+pub mod route;
 pub mod schedule;
 pub mod settling;
 #[cfg(test)]

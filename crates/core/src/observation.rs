@@ -4,7 +4,7 @@
 
 use crate::breaker::BreakerState;
 use crate::cause::Cause;
-use crate::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, TenantId};
+use crate::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, RouteId, TenantId};
 use crate::ledger::State;
 use crate::outcome::OutcomeKind;
 use crate::time::Time;
@@ -62,6 +62,15 @@ pub enum Observation {
         endpoint: EndpointId,
         /// What it does now.
         state: BreakerState,
+    },
+    /// The credentials of a route were refused, or are accepted again.
+    Route {
+        /// Which.
+        route: RouteId,
+        /// It is sent over again.
+        open: bool,
+        /// What the answer said that decided.
+        cause: Cause,
     },
     /// The store holds something else than the engine thinks: its row was dropped from the window.
     Conflict {

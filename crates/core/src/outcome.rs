@@ -1,11 +1,12 @@
 //! What an attempt came to, after a channel has read the provider's answer.
 //!
 //! Absent here: HTTP. A channel's table turns an answer into an [`Outcome`]; the core only knows
-//! the six kinds and what each may lead to.
+//! the kinds and what each may lead to.
 
 use crate::cause::Cause;
+use crate::time::Time;
 
-/// The six kinds of outcome.
+/// The kinds of outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum OutcomeKind {
@@ -21,17 +22,21 @@ pub enum OutcomeKind {
     Gone = 5,
     /// Request bytes were written and nobody can say what came of them.
     Unknown = 6,
+    /// It refused our credentials: nothing is wrong with the delivery, no attempt is spent, and
+    /// whatever else goes the same route waits.
+    Blocked = 7,
 }
 
 impl OutcomeKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [OutcomeKind; 6] = [
+    pub const ALL: [OutcomeKind; 7] = [
         OutcomeKind::Accept,
         OutcomeKind::Retry,
         OutcomeKind::Throttle,
         OutcomeKind::Reject,
         OutcomeKind::Gone,
         OutcomeKind::Unknown,
+        OutcomeKind::Blocked,
     ];
 
     /// The kind with this stored number.
@@ -49,7 +54,7 @@ pub const EVIDENCE_BYTES_MAX: usize = 4_096;
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Which of the six.
+    /// Which kind.
     pub kind: OutcomeKind,
     /// Why, from the closed list.
     pub cause: Cause,
@@ -65,6 +70,11 @@ pub struct Outcome {
     pub latency_ms: u32,
     /// The waiting time that the receiver named, if it named one that can be read.
     pub retry_after_ms: Option<i64>,
+    /// The shortest wait before another attempt that the provider's rules ask for, 0 for none.
+    pub wait_min_ms: i64,
+    /// Since when the provider has known that the address is gone, if it says so: an endpoint that
+    /// was registered later lives on (APNs, `timestamp` beside 410).
+    pub gone_since: Option<Time>,
     /// The provider's own id of what it accepted, or empty.
     pub provider_id: Box<str>,
     /// The answer as it came (head and body), cut at [`EVIDENCE_BYTES_MAX`]; empty when it says
@@ -84,6 +94,8 @@ impl Outcome {
             http_status: 0,
             latency_ms: 0,
             retry_after_ms: None,
+            wait_min_ms: 0,
+            gone_since: None,
             provider_id: "".into(),
             evidence: [].into(),
         }

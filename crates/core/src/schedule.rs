@@ -38,7 +38,7 @@ pub fn wait_ms(policy: &Policy, attempt: u32, outcome: &Outcome, entropy: u64) -
         (_, Some(named)) => planned.max(named),
         (_, None) => planned,
     };
-    wait.max(WAIT_MS_MIN)
+    wait.max(outcome.wait_min_ms).max(WAIT_MS_MIN)
 }
 
 /// The wait that the schedule plans after attempt number `attempt` (from 1), before jitter.

@@ -11,7 +11,7 @@ use crate::acknowledge::{Hold, Settlement, settle};
 use crate::cause::Cause;
 use crate::endpoint::Reach;
 use crate::engine::{After, Effect, Engine, Refusal, Reply, Row, STUCK_RETRY_MS, Why};
-use crate::id::{DeliveryId, Ticket};
+use crate::id::{DeliveryId, EventId, Ticket};
 use crate::ledger::{Delivery, Fact, Next, Record, State};
 use crate::observation::{Attempt, Observation};
 use crate::outcome::{Outcome, OutcomeKind};
@@ -51,6 +51,15 @@ impl Engine {
             incident_ms,
         } = settle(&judged, &policy, &outcome, entropy, now);
         outcome.cause = cause;
+        // An address that was registered again after the provider lost sight of it lives on.
+        let registered_at = self
+            .endpoints
+            .get(&judged.endpoint)
+            .map(|endpoint| endpoint.gate.registered_at);
+        let stale = outcome
+            .gone_since
+            .is_some_and(|since| Some(since) < registered_at);
+        let retire = retire.filter(|_| !stale);
         self.pace(now, id, &outcome, hold, effects);
         if let Some(retry_after_ms) = incident_ms {
             effects.push(Effect::Observe(Observation::Incident {
@@ -76,7 +85,9 @@ impl Engine {
             observed,
         };
         self.record(id, entry, after, effects);
-        if retire && let Some(endpoint) = self.endpoints.get_mut(&judged.endpoint) {
+        if retire.is_some()
+            && let Some(endpoint) = self.endpoints.get_mut(&judged.endpoint)
+        {
             endpoint.gate.reach = Reach::Closed(Cause::EndpointRetired);
             self.wake_endpoint(now, judged.endpoint, effects);
         }
@@ -153,15 +164,20 @@ impl Engine {
             } => {
                 let endpoint = self.rows.get(&delivery).map(|row| row.delivery.endpoint);
                 effects.push(Effect::Observe(*observed));
-                if let Some(endpoint) = endpoint.filter(|_| retire) {
+                if let (Some(endpoint), Some(cause)) = (endpoint, retire) {
                     effects.push(Effect::Retire {
                         endpoint,
-                        cause: Cause::Gone,
+                        cause,
                         at: now,
                     });
                 }
                 self.place(now, delivery, effects);
             }
+            After::Receipts {
+                delivery,
+                asks,
+                in_window,
+            } => self.receipts_recorded(now, delivery, asks, in_window, effects),
             After::Closed { delivery, ask } => {
                 if let Some(ask) = ask {
                     effects.push(Effect::Reply {
@@ -200,8 +216,28 @@ impl Engine {
                 }
                 self.stuck.push((record, after));
             }
+            (
+                After::Receipts {
+                    delivery,
+                    asks,
+                    in_window,
+                },
+                why,
+            ) => {
+                let fenced = why == Refusal::Fenced;
+                let said = if fenced {
+                    Why::Draining
+                } else {
+                    Why::Overloaded
+                };
+                self.receipts_refused(delivery, asks, in_window, said, effects);
+                if in_window {
+                    self.drop_row(now, delivery, fenced, effects);
+                }
+            }
             (after, why) => {
                 let (id, ask) = match after {
+                    After::Receipts { delivery, .. } => (delivery, None),
                     After::Opened(id) | After::PutBack(id) => (id, None),
                     After::Answered { delivery, .. } => (delivery, None),
                     After::Closed { delivery, ask } => (delivery, ask),
@@ -221,9 +257,16 @@ impl Engine {
         for (mut record, after) in std::mem::take(&mut self.stuck) {
             record.ticket = self.await_ticket(after);
             // The journal has gone on meanwhile: they take their place at its end.
+            let mut before = None;
             for entry in &mut record.entries {
                 self.origin.last_seq.0 += 1;
-                entry.seq = self.origin.last_seq;
+                let was = std::mem::replace(&mut entry.seq, self.origin.last_seq);
+                if before.is_some_and(|(of, _)| of == entry.previous)
+                    && let Some((_, is)) = before
+                {
+                    entry.previous = is;
+                }
+                before = Some((was, entry.seq));
                 if let Some(row) = self.rows.get_mut(&entry.delivery) {
                     row.delivery.last_seq = entry.seq;
                 }
@@ -246,6 +289,8 @@ impl Engine {
         };
         let slot = std::mem::take(&mut row.slot);
         let endpoint_id = row.delivery.endpoint;
+        let route = self.endpoints.get(&endpoint_id);
+        let route = route.and_then(|endpoint| endpoint.gate.route);
         self.slots_used = self.slots_used.saturating_sub(1);
         self.troubled_used = self.troubled_used.saturating_sub(u32::from(slot.troubled));
         if let Some(endpoint) = self.endpoints.get_mut(&endpoint_id) {
@@ -271,7 +316,32 @@ impl Engine {
                 endpoint.limiter.hold(now, until, patience_ms);
             }
         }
+        self.judge_route(now, route, slot, outcome, effects);
         self.rejoin(now, endpoint_id);
+    }
+
+    /// The event whose key the delivery frees by being settled: where its policy wants that, and
+    /// nothing of the event can have arrived anywhere.
+    pub(crate) fn release(&mut self, id: DeliveryId) -> Option<EventId> {
+        if self.releases.is_empty() {
+            return None;
+        }
+        let delivery = &self.rows.get(&id)?.delivery;
+        let event = delivery.event;
+        let definite = matches!(
+            delivery.state,
+            State::Rejected | State::Exhausted | State::Expired
+        ) && !delivery.may_have_acted;
+        if !delivery.state.is_settled() {
+            return None;
+        }
+        let left = self.releases.get_mut(&event)?;
+        *left = left.saturating_sub(1);
+        if definite && *left > 0 {
+            return None;
+        }
+        self.releases.remove(&event);
+        definite.then_some(event)
     }
 
     /// Tells of a delivery that was settled without an attempt.

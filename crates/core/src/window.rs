@@ -29,6 +29,12 @@ impl Engine {
             return;
         };
         let (state, left) = (row.delivery.state, row.place == Place::Away);
+        if state != State::InFlight
+            && !self.receipts.is_empty()
+            && self.record_receipts(now, id, effects)
+        {
+            return;
+        }
         let asks = match self.asked.is_empty() {
             true => Vec::new(),
             false => self.asked.remove(&id).unwrap_or_default(),
@@ -95,6 +101,7 @@ impl Engine {
             if delivery.state.is_settled() {
                 let asks = self.asked.remove(&delivery.id).unwrap_or_default();
                 too_late(delivery.state, asks, effects);
+                self.record_late_receipts(now, delivery, effects);
                 continue;
             }
             if asked {
@@ -117,6 +124,7 @@ impl Engine {
                 let reply = Reply::Absent;
                 effects.push(Effect::Reply { ask, reply });
             }
+            self.refuse_receipts(*id, effects);
         }
     }
 
@@ -217,9 +225,15 @@ impl Engine {
 
     /// A settled delivery leaves the window, and the next of its lane moves up.
     fn forget(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
-        let Some(Row { delivery, .. }) = self.rows.remove(&id) else {
+        let Some(Row {
+            delivery,
+            collapse_key,
+            ..
+        }) = self.rows.remove(&id)
+        else {
             return;
         };
+        self.leave_thread(delivery.endpoint, collapse_key, id);
         let Some(place) = delivery.lane else { return };
         let at = (delivery.endpoint, place.key);
         let parks =
@@ -228,7 +242,8 @@ impl Engine {
             return;
         };
         let head = lane.head() == Some(id);
-        lane.remove(id, delivery.state == State::Accepted);
+        let handed_over = matches!(delivery.state, State::Accepted | State::Confirmed);
+        lane.remove(id, handed_over);
         if head && parks {
             lane.set_parked(true);
             if let Some(endpoint) = self.endpoints.get_mut(&delivery.endpoint) {

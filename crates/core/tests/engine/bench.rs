@@ -6,9 +6,9 @@ use std::sync::Arc;
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
-use postrider_core::endpoint::{Gate, Reach};
+use postrider_core::endpoint::{Channel, Gate, Reach};
 use postrider_core::engine::{Config, Engine, Figures, Input, Reply};
-use postrider_core::event::{Event, LaneCounter, Submission, Target};
+use postrider_core::event::{Event, LaneCounter, Submission, Target, Urgency};
 use postrider_core::executor::Executor;
 use postrider_core::id::{
     Ask, BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, OrderingKey,
@@ -52,6 +52,9 @@ pub fn gate(endpoint: u64, policy: &Policy) -> Gate {
     Gate {
         endpoint: EndpointId(endpoint),
         tenant: TenantId(1),
+        channel: Channel::default(),
+        route: None,
+        registered_at: Time(0),
         reach: Reach::Open,
         breaker: policy.breaker,
         rate: policy.rate,
@@ -121,6 +124,7 @@ impl Draft {
             endpoint: EndpointId(endpoint),
             policy: PolicyId(self.policy),
             guarantee: self.guarantee,
+            collapse_key: None,
             ordering_key: self.lane.map(OrderingKey),
             lane: None,
             due_at: now.plus(self.due_ms),
@@ -146,6 +150,8 @@ impl Draft {
                 version: 1,
                 recipient: "".into(),
                 ordering_key: "".into(),
+                collapse_key: "".into(),
+                urgency: Urgency::default(),
                 traceparent: "".into(),
                 content_type: "application/json".into(),
                 admitted_at: Time(0),
@@ -167,6 +173,7 @@ pub fn outcome(kind: OutcomeKind) -> Outcome {
         OutcomeKind::Reject => (Cause::BadRequest, 400),
         OutcomeKind::Gone => (Cause::Gone, 410),
         OutcomeKind::Unknown => (Cause::ResponseTimeout, 0),
+        OutcomeKind::Blocked => (Cause::AuthFailure, 403),
     };
     Outcome {
         http_status,

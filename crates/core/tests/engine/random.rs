@@ -451,6 +451,7 @@ fn replied(reply: &Reply) -> &'static str {
             Why::Draining => "draining",
         },
         Reply::Cancelled => "cancelled",
+        Reply::Received => "received",
         Reply::TooLate(_) => "too late",
         Reply::Absent => "absent",
     }

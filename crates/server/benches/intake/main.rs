@@ -113,6 +113,9 @@ async fn run() -> bool {
     let tenant = registry.create_tenant("acme", now).expect("a tenant").id;
     let draft = |n: usize, event_types: &[&str]| EndpointDraft {
         url: format!("https://e{n}.test/").parse().expect("a URL"),
+        kind: postrider::registry::Kind::Webhook,
+        route: None,
+        device: None,
         name: String::new(),
         recipient: format!("r{n}"),
         event_types: event_types.iter().map(|&text| text.to_owned()).collect(),

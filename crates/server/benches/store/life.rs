@@ -17,7 +17,8 @@ use postrider::store::{Ledger, Reader, Verdict};
 use postrider::vault::Vault;
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
-use postrider_core::event::Event;
+use postrider_core::endpoint::Channel;
+use postrider_core::event::{Event, Urgency};
 use postrider_core::id::{
     BodyDigest, CorrelationId, DeliveryId, EndpointId, Epoch, EventId, KeyDigest, PolicyId, Seq,
     Stamp, TenantId, Ticket,
@@ -190,6 +191,8 @@ impl Bench {
             version: 1,
             recipient: "".into(),
             ordering_key: "".into(),
+            collapse_key: "".into(),
+            urgency: Urgency::default(),
             traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
             content_type: "application/json".into(),
             admitted_at: self.now,
@@ -203,6 +206,7 @@ impl Bench {
             event: event.id,
             tenant: event.tenant,
             endpoint: endpoint(n),
+            channel: Channel::default(),
             policy: PolicyId(1),
             guarantee: Guarantee::AtLeastOnce,
             due_at: self.now,

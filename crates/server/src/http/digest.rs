@@ -6,7 +6,7 @@
 //! Absent here: secrecy. Digests are compared, not shown.
 
 use blake3::Hasher;
-use postrider_core::id::{BodyDigest, KeyDigest, OrderingKey, TenantId};
+use postrider_core::id::{BodyDigest, CollapseKey, KeyDigest, OrderingKey, TenantId};
 
 /// Digest of an idempotency key: tenant, business id, event type and version.
 #[must_use]
@@ -53,6 +53,16 @@ pub fn ordering_key(text: &str) -> OrderingKey {
     frame.part(text.as_bytes());
     let [a, b, c, d, e, f, g, h, ..] = frame.digest();
     OrderingKey(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// The hash of a collapse key in the caller's words.
+pub fn collapse_key(text: &str) -> CollapseKey {
+    let mut frame = Frame::<320>::default();
+    frame.part(b"thread/1");
+    frame.part(text.as_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = frame.digest();
+    let hash = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    CollapseKey::new(hash).unwrap_or(CollapseKey::MIN)
 }
 
 /// Gathers parts on the stack and hashes them at once; what does not fit is hashed as it comes.

@@ -175,6 +175,7 @@ pub(super) mod tests {
     use super::*;
     use parking_lot::Mutex;
     use postrider_core::cause::Cause;
+    use postrider_core::event::Urgency;
     use postrider_core::id::{
         BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, PolicyId, TenantId,
     };
@@ -213,6 +214,8 @@ pub(super) mod tests {
             version: 1,
             recipient: "anna".into(),
             ordering_key: "".into(),
+            collapse_key: "".into(),
+            urgency: Urgency::default(),
             traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
             content_type: "application/json".into(),
             admitted_at: Time(0),

@@ -312,6 +312,7 @@ pub fn kind_name(kind: OutcomeKind) -> &'static str {
         OutcomeKind::Reject => "reject",
         OutcomeKind::Gone => "gone",
         OutcomeKind::Unknown => "unknown",
+        OutcomeKind::Blocked => "blocked",
     }
 }
 

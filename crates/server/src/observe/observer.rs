@@ -64,6 +64,14 @@ impl Observer {
                     "waiting time beyond the cap"
                 );
             }
+            Observation::Route { route, open, cause } => match open {
+                true => tracing::info!(route = route.0, "the credentials are accepted again"),
+                false => tracing::error!(
+                    route = route.0,
+                    cause = cause.code(),
+                    "the credentials of a route are refused: what goes over it waits"
+                ),
+            },
             Observation::Breaker { endpoint, state } => self.breaker(*endpoint, *state),
             Observation::Conflict { delivery } => {
                 metrics.ledger_conflicts.inc();

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use postrider_core::cause::Cause;
-use postrider_core::id::{EndpointId, PolicyId, TenantId};
+use postrider_core::id::{EndpointId, PolicyId, RouteId, TenantId};
 use postrider_core::policy::{Guarantee, Policy};
 use postrider_core::time::Time;
 use rusqlite::{Connection, Row, params};
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::RegistryError;
 use super::directory::Directory;
 use super::keys::{ApiKey, KeyPace, KeyRing, Role};
-use super::model::{Endpoint, EndpointState, Secret, TlsProfile, TlsVersion};
+use super::model::{Device, Endpoint, EndpointState, Kind, Secret, TlsProfile, TlsVersion};
 use super::policies::Policies;
 use super::policy_body::{GuaranteeWord, PolicyBody, RateBody};
 use super::tenants::{Tenant, Tenants};
@@ -309,6 +309,10 @@ struct OpenPart {
     client_cert_pem: Option<String>,
     paused: Option<(String, i64)>,
     retired: Option<(u8, i64)>,
+    #[serde(default)]
+    route: Option<u32>,
+    #[serde(default)]
+    device: Option<Device>,
 }
 
 /// What of an endpoint is sealed.
@@ -319,6 +323,12 @@ struct SealedPart {
     /// Value, created at, expires at.
     secrets: Vec<(String, i64, Option<i64>)>,
     client_key_pem: Option<String>,
+    #[serde(default = "webhook")]
+    kind: Kind,
+}
+
+fn webhook() -> Kind {
+    Kind::Webhook
 }
 
 impl OpenPart {
@@ -341,6 +351,8 @@ impl OpenPart {
             client_cert_pem: endpoint.tls.client_cert_pem.clone(),
             paused,
             retired,
+            route: endpoint.route.map(|route| route.0),
+            device: endpoint.device.clone(),
         }
     }
 
@@ -377,6 +389,7 @@ fn seal(endpoint: &Endpoint, cipher: &Cipher) -> Result<Vec<u8>, RegistryError> 
             .client_key_pem
             .as_ref()
             .map(|pem| pem.expose_secret().to_owned()),
+        kind: endpoint.kind.clone(),
     };
     let plain = zeroize::Zeroizing::new(json(&part)?.into_bytes());
     Ok(cipher.seal(&context(endpoint.uuid), &plain))
@@ -418,6 +431,9 @@ fn read_endpoint(row: &Row<'_>, cipher: &Cipher) -> Result<Endpoint, RegistryErr
         state: open
             .state()
             .ok_or_else(|| damaged("its state is of a newer version"))?,
+        kind: sealed.kind,
+        route: open.route.map(RouteId),
+        device: open.device,
         name: open.name,
         recipient: open.recipient,
         event_types: open.event_types,

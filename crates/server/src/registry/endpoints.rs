@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLockReadGuard;
 use postrider_core::cause::Cause;
-use postrider_core::id::{EndpointId, PolicyId, TenantId};
+use postrider_core::id::{EndpointId, PolicyId, RouteId, TenantId};
 use postrider_core::policy::{Guarantee, RatePolicy};
 use postrider_core::time::Time;
 use secrecy::SecretString;
@@ -15,7 +15,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::directory::Directory;
-use super::model::{Endpoint, EndpointState, Secret, TlsProfile};
+use super::model::{Device, Endpoint, EndpointState, Kind, Secret, TlsProfile};
 use super::validate::{self, Invalid};
 use super::{Change, Registry, RegistryError};
 use crate::channel::webhook::generate_secret;
@@ -28,8 +28,14 @@ pub const SECRETS_MAX: usize = 2;
 /// What a new endpoint is to be. Its parts were checked one by one where they came from.
 #[derive(Clone, Debug)]
 pub struct EndpointDraft {
-    /// Where it is.
+    /// Where requests to it go.
     pub url: Url,
+    /// Which way it is reached.
+    pub kind: Kind,
+    /// The credentials it is sent to with.
+    pub route: Option<RouteId>,
+    /// The device behind it.
+    pub device: Option<Device>,
     /// A caller's own words for it, or empty.
     pub name: String,
     /// The person or system it belongs to, or empty.
@@ -245,6 +251,8 @@ impl Registry {
         }
         let husk = Endpoint {
             url: EMPTY_URL.clone(),
+            kind: Kind::Webhook,
+            device: None,
             name: String::new(),
             recipient: String::new(),
             event_types: Vec::new(),
@@ -311,6 +319,9 @@ fn fresh(tenant: TenantId, draft: EndpointDraft, now: Time) -> Endpoint {
         uuid: Uuid::from_u128(uuid_v4_bits(rand::random())),
         tenant,
         url: draft.url,
+        kind: draft.kind,
+        route: draft.route,
+        device: draft.device,
         name: draft.name,
         recipient: draft.recipient,
         event_types: draft.event_types,
@@ -379,6 +390,9 @@ mod tests {
     fn draft(url: &str) -> EndpointDraft {
         EndpointDraft {
             url: url.parse().unwrap(),
+            kind: Kind::Webhook,
+            route: None,
+            device: None,
             name: "shop".into(),
             recipient: "anna".into(),
             event_types: vec!["order.*".into()],

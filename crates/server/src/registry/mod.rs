@@ -32,7 +32,10 @@ use db::Db;
 pub use directory::Directory;
 pub use endpoints::EndpointDraft;
 pub use keys::{ApiKey, KEY_PACE, KeyDraft, KeyPace, KeyText, Role};
-pub use model::{Endpoint, EndpointState, Secret, TlsProfile, TlsVersion};
+pub use model::{
+    ApnsDevice, Authorisation, Device, Endpoint, EndpointState, FcmTarget, Kind, STALE_AFTER_MS,
+    Secret, TlsProfile, TlsVersion, WebPushKeys,
+};
 pub use policies::Policies;
 pub use tenants::Tenant;
 

@@ -65,6 +65,9 @@ pub fn gate(endpoint: &Endpoint, policies: &Policies) -> Gate {
     Gate {
         endpoint: endpoint.id,
         tenant: endpoint.tenant,
+        channel: endpoint.kind.channel(),
+        route: endpoint.route,
+        registered_at: endpoint.registered_at(),
         reach: match &endpoint.state {
             EndpointState::Active => Reach::Open,
             EndpointState::Paused { .. } => Reach::Paused,

@@ -13,7 +13,7 @@ use postrider::run::Node;
 use postrider::store::{Page, Query};
 use postrider_core::Bytes;
 use postrider_core::engine::Reply;
-use postrider_core::event::{Event, Submission, Target};
+use postrider_core::event::{Event, Submission, Target, Urgency};
 use postrider_core::id::{
     BodyDigest, DeliveryId, EndpointId, EventId, KeyDigest, OrderingKey, PolicyId, TenantId,
 };
@@ -55,6 +55,9 @@ pub fn endpoint(node: &Node, url: &str, policy: &str, tls: TlsProfile) -> Arc<En
         .map_or(PolicyId(0), |policy| policy.id);
     let draft = EndpointDraft {
         url: url.parse().expect("a URL"),
+        kind: postrider::registry::Kind::Webhook,
+        route: None,
+        device: None,
         name: String::new(),
         recipient: String::new(),
         event_types: Vec::new(),
@@ -93,6 +96,8 @@ pub fn submission(
             version: 1,
             recipient: "".into(),
             ordering_key: "".into(),
+            collapse_key: "".into(),
+            urgency: Urgency::default(),
             traceparent: "".into(),
             content_type: "application/json".into(),
             admitted_at: Time(0),
@@ -105,6 +110,7 @@ pub fn submission(
             endpoint: endpoint.id,
             policy: endpoint.policy,
             guarantee,
+            collapse_key: None,
             ordering_key: None,
             lane: None,
             due_at: now,

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use postrider::store::{Query, ReadError, Reader};
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
-use postrider_core::event::{Event, LaneCounter};
+use postrider_core::endpoint::Channel;
+use postrider_core::event::{Event, LaneCounter, Urgency};
 use postrider_core::id::{
     BodyDigest, CorrelationId, DeliveryId, EndpointId, Epoch, EventId, KeyDigest, OrderingKey,
     PolicyId, Seq, TenantId, Ticket,
@@ -125,6 +126,7 @@ impl Script {
                 event: event.id,
                 tenant: event.tenant,
                 endpoint,
+                channel: Channel::default(),
                 policy: PolicyId(3),
                 guarantee,
                 due_at,
@@ -181,6 +183,8 @@ impl Script {
             version: 1,
             recipient: ["", "ann", "bob"][self.dice.below(3)].into(),
             ordering_key: ["", "lane"][self.dice.below(2)].into(),
+            collapse_key: "".into(),
+            urgency: Urgency::default(),
             traceparent: "".into(),
             content_type: "application/json".into(),
             admitted_at: self.now,

@@ -14,7 +14,7 @@ use postrider::transport::{Limits, NetworkPolicy, Transport};
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
-use postrider_core::event::Event;
+use postrider_core::event::{Event, Urgency};
 use postrider_core::id::{
     BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, PolicyId, TenantId,
 };
@@ -72,6 +72,9 @@ pub fn endpoint(url: &str) -> Endpoint {
         uuid: Uuid::from_u128(1),
         tenant: TenantId(1),
         url: url.parse().unwrap(),
+        kind: postrider::registry::Kind::Webhook,
+        route: None,
+        device: None,
         name: String::new(),
         recipient: String::new(),
         event_types: Vec::new(),
@@ -101,6 +104,8 @@ pub fn event(payload: &str) -> Event {
         version: 1,
         recipient: "".into(),
         ordering_key: "".into(),
+        collapse_key: "".into(),
+        urgency: Urgency::default(),
         traceparent: "".into(),
         content_type: "application/json".into(),
         admitted_at: Time(0),

@@ -109,6 +109,7 @@ fn kind(kind: OutcomeKind) -> &'static str {
         OutcomeKind::Reject => "reject",
         OutcomeKind::Gone => "gone",
         OutcomeKind::Unknown => "unknown",
+        OutcomeKind::Blocked => "blocked",
     }
 }
 

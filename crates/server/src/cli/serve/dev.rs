@@ -176,6 +176,9 @@ fn draft(registry: &Registry, person: &str, url: url::Url) -> EndpointDraft {
         .map_or_else(Default::default, |policy| policy.id);
     EndpointDraft {
         url,
+        kind: crate::registry::Kind::Webhook,
+        route: None,
+        device: None,
         name: format!("{person}, at the sink"),
         recipient: person.to_owned(),
         event_types: Vec::new(),

@@ -213,7 +213,7 @@ pub(super) async fn cancel(
             why,
             retry_after_ms,
         } => return Err(refused(why, retry_after_ms)),
-        Reply::Admitted { .. } | Reply::Duplicate(_) | Reply::KeyConflict(_) => {
+        Reply::Admitted { .. } | Reply::Duplicate(_) | Reply::KeyConflict(_) | Reply::Received => {
             return Err(Problem::of(Code::Internal));
         }
     }

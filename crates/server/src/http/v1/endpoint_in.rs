@@ -13,7 +13,7 @@ use crate::http::Api;
 use crate::http::error::{Code, Problem};
 use crate::registry::policy_body::{GuaranteeWord, RateBody};
 use crate::registry::validate::{PEM_BYTES_MAX, webhook_url};
-use crate::registry::{Endpoint, EndpointDraft, RegistryError, TlsProfile, TlsVersion};
+use crate::registry::{Endpoint, EndpointDraft, Kind, RegistryError, TlsProfile, TlsVersion};
 use crate::transport::check_tls;
 
 /// The policy of an endpoint that names none.
@@ -133,6 +133,9 @@ impl EndpointIn {
         }
         Ok(EndpointDraft {
             url: webhook_url(&self.url, api.allow_http)?,
+            kind: Kind::Webhook,
+            route: None,
+            device: None,
             name: self.name,
             recipient: self.recipient,
             event_types: self.event_types,

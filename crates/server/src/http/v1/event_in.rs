@@ -49,6 +49,15 @@ pub(super) struct EventIn<'a> {
     #[serde(default, borrow)]
     #[schema(value_type = Option<String>, max_length = 255)]
     pub ordering_key: Option<Text<'a>>,
+    /// Of the notifications with the same key to one device only the newest is worth showing: it
+    /// takes the place of those that were not sent yet, and of those that are shown.
+    #[serde(default, borrow)]
+    #[schema(value_type = Option<String>, max_length = 255)]
+    pub collapse_key: Option<Text<'a>>,
+    /// How soon a device is to be woken: `very-low`, `low`, `normal` or `high`.
+    #[serde(default, borrow)]
+    #[schema(value_type = Option<String>, default = "normal")]
+    pub urgency: Option<Text<'a>>,
     /// Overrides the guarantee of endpoint and policy.
     #[serde(default)]
     pub guarantee: Option<GuaranteeWord>,

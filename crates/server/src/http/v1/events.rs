@@ -349,7 +349,9 @@ async fn hand_over(
             api.count_refusal(why);
             Err(refused(why, retry_after_ms))
         }
-        Reply::Cancelled | Reply::TooLate(_) | Reply::Absent => Err(Problem::of(Code::Internal)),
+        Reply::Received | Reply::Cancelled | Reply::TooLate(_) | Reply::Absent => {
+            Err(Problem::of(Code::Internal))
+        }
     };
     Ok(replies.into_iter().map(answer).collect())
 }

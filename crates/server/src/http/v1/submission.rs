@@ -8,7 +8,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use postrider_core::event::{Event, Submission, Target};
+use postrider_core::event::{Event, Submission, Target, Urgency};
 use postrider_core::id::{DeliveryId, EventId, TenantId};
 use postrider_core::policy::{Guarantee, Policy};
 use postrider_core::time::{SECOND_MS, Time};
@@ -51,12 +51,15 @@ impl Desk<'_> {
         }
         let business_id = business_id(event, self.idempotency_key)?;
         let ordering_key = named("ordering_key", &event.ordering_key)?;
+        let collapse_key = named("collapse_key", &event.collapse_key)?;
+        let urgency = urgency(event)?;
         let recipient = named("recipient", &event.recipient)?;
         let (payload, content_type) = self.payload(event)?;
         let due_at = self.due_at(event)?;
         let policy = self.policy(event)?;
         self.resolve(event, recipient)?;
-        let (targets, window_ms) = self.targets(event, policy.as_deref(), ordering_key, due_at)?;
+        let keys = [ordering_key, collapse_key];
+        let (targets, window_ms) = self.targets(event, policy.as_deref(), keys, due_at)?;
         let key_digest = match business_id {
             Some(id) => digest::key(self.tenant, id, &event.event_type, event.version),
             None => digest::unique_key(self.random.random()),
@@ -73,6 +76,8 @@ impl Desk<'_> {
                 version: event.version,
                 recipient: recipient.unwrap_or_default().into(),
                 ordering_key: ordering_key.unwrap_or_default().into(),
+                collapse_key: collapse_key.unwrap_or_default().into(),
+                urgency,
                 traceparent: self.traceparent.into(),
                 content_type: content_type.into(),
                 admitted_at: Time(0),
@@ -231,7 +236,7 @@ impl Desk<'_> {
         &mut self,
         event: &EventIn<'_>,
         policy: Option<&Policy>,
-        ordering_key: Option<&str>,
+        [ordering_key, collapse_key]: [Option<&str>; 2],
         due_at: Time,
     ) -> Result<(Vec<Target>, i64), Problem> {
         if event.ttl_s == Some(0) {
@@ -239,6 +244,7 @@ impl Desk<'_> {
         }
         let ttl_ms = event.ttl_s.map(|seconds| i64::from(seconds) * SECOND_MS);
         let ordering_key = ordering_key.map(digest::ordering_key);
+        let collapse_key = collapse_key.map(digest::collapse_key);
         let mut targets = Vec::with_capacity(self.found.len());
         let mut window_ms = policy.map_or(0, |policy| policy.dedupe_window_ms);
         for endpoint in &self.found {
@@ -262,6 +268,7 @@ impl Desk<'_> {
                     .map(Guarantee::from)
                     .or(endpoint.guarantee)
                     .unwrap_or(policy.guarantee),
+                collapse_key: collapse_key.filter(|_| endpoint.kind.channel().is_push()),
                 ordering_key,
                 lane: None,
                 due_at,
@@ -277,6 +284,15 @@ impl Desk<'_> {
         }
         Ok((targets, window_ms))
     }
+}
+
+/// How soon a device is to be woken.
+fn urgency(event: &EventIn<'_>) -> Result<Urgency, Problem> {
+    let Some(word) = text(&event.urgency) else {
+        return Ok(Urgency::default());
+    };
+    let rule = "must be very-low, low, normal or high";
+    Urgency::from_name(word).ok_or_else(|| Problem::invalid("urgency", word, rule))
 }
 
 /// The event's own id, or the key that the request has for it.
@@ -341,6 +357,8 @@ fn body_digest(event: &EventIn<'_>, payload: &[u8]) -> postrider_core::id::BodyD
         text(&event.recipient).map(str::as_bytes),
         endpoints.as_deref().map(str::as_bytes),
         text(&event.ordering_key).map(str::as_bytes),
+        text(&event.collapse_key).map(str::as_bytes),
+        text(&event.urgency).map(str::as_bytes),
         guarantee.as_ref().map(<[u8; 1]>::as_slice),
         text(&event.policy).map(str::as_bytes),
         ttl_s.as_ref().map(<[u8; 4]>::as_slice),

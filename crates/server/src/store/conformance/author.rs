@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
-use postrider_core::event::Event;
+use postrider_core::endpoint::Channel;
+use postrider_core::event::{Event, Urgency};
 use postrider_core::id::{
     BodyDigest, CorrelationId, DeliveryId, EndpointId, Epoch, EventId, KeyDigest, OrderingKey,
     Partition, PolicyId, Seq, TenantId, Ticket,
@@ -99,6 +100,7 @@ impl Author {
                 event: event_id,
                 tenant: TenantId(wish.tenant),
                 endpoint: EndpointId(endpoint),
+                channel: Channel::default(),
                 policy: PolicyId(1),
                 guarantee: wish.guarantee,
                 due_at: self.now,
@@ -123,6 +125,8 @@ impl Author {
             version: 1,
             recipient: format!("person-{}", wish.key % 3).into(),
             ordering_key: "".into(),
+            collapse_key: "".into(),
+            urgency: Urgency::default(),
             traceparent: "".into(),
             content_type: "application/json".into(),
             admitted_at: self.now,

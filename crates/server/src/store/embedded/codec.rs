@@ -34,13 +34,17 @@
 //! | 26 | outcome: named waiting time, ms, signed, plus one as a varint; 0 for none | 3 |
 //! | 27 | outcome: the provider's id | 3 |
 //! | 28 | outcome: evidence | 3 |
+//! | 29 | outcome: time − gone since, signed, plus one as a varint; 0 for none | 3 |
 //! | 30 | state; in 3 its absence means another attempt at 16 | 3, 5 |
 //! | 31 | cause of that state | 3, 5 |
 //! | 32 | receipt | 6 |
+//! | 33 | outcome: shortest wait, ms | 3 |
+//! | 34 | channel − 1 | 1 |
 //!
 //! Absent here: hashing, and where a segment is kept.
 
 use postrider_core::cause::Cause;
+use postrider_core::endpoint::Channel;
 use postrider_core::id::{
     CorrelationId, DeliveryId, EndpointId, EventId, OrderingKey, PolicyId, Seq, TenantId,
 };
@@ -171,11 +175,12 @@ fn fact(out: &mut Vec<u8>, entry: &Entry) {
                 number(out, 16, after(*due_at));
             }
             number(out, 20, u64::from(*attempt));
-            outcome_fields(out, outcome);
+            outcome_fields(out, outcome, entry.at);
             if let Next::Settle { state, cause } = next {
                 number(out, 30, *state as u64);
                 number(out, 31, u64::from(cause.number()));
             }
+            number(out, 33, zigzag(outcome.wait_min_ms));
         }
         Fact::NotSent {
             attempt,
@@ -207,9 +212,10 @@ fn admitted_fields(out: &mut Vec<u8>, admitted: &Admitted, after: impl Fn(Time) 
         string(out, 18, &lane.key.0.to_le_bytes());
         number(out, 19, lane.sequence);
     }
+    number(out, 34, admitted.channel as u64 - 1);
 }
 
-fn outcome_fields(out: &mut Vec<u8>, outcome: &Outcome) {
+fn outcome_fields(out: &mut Vec<u8>, outcome: &Outcome, at: Time) {
     number(out, 21, outcome.kind as u64);
     number(out, 22, u64::from(outcome.cause.number()));
     let flags = u64::from(outcome.may_have_acted) + 2 * u64::from(outcome.unsent);
@@ -227,6 +233,10 @@ fn outcome_fields(out: &mut Vec<u8>, outcome: &Outcome) {
     );
     let evidence = &outcome.evidence;
     string(out, 28, &evidence[..evidence.len().min(EVIDENCE_BYTES_MAX)]);
+    if let Some(since) = outcome.gone_since {
+        let age = zigzag(at.0.wrapping_sub(since.0));
+        number(out, 29, age.saturating_add(1));
+    }
 }
 
 /// An unsigned field; left out when zero.
@@ -366,7 +376,7 @@ struct Fields<'a> {
 }
 
 /// One more than the highest field number.
-const FIELDS: usize = 33;
+const FIELDS: usize = 35;
 
 impl<'a> Fields<'a> {
     fn read(body: &'a [u8]) -> Result<Fields<'a>, Garbled> {
@@ -440,7 +450,7 @@ fn item((base_seq, base_at): (Seq, Time), body: &[u8]) -> Result<Item, Garbled> 
         },
         3 => Fact::Answered {
             attempt: fields.small(20)?,
-            outcome: Box::new(read_outcome(&fields)?),
+            outcome: Box::new(read_outcome(&fields, at)?),
             next: match fields.numbers[30] {
                 0 => Next::Again {
                     due_at: fields.after(16, at),
@@ -489,6 +499,11 @@ fn read_admitted(fields: &Fields<'_>, at: Time) -> Result<Admitted, Garbled> {
         tenant: TenantId(fields.small(12)?),
         endpoint: EndpointId(u64::from_le_bytes(fields.fixed(13)?)),
         policy: PolicyId(fields.small(14)?),
+        channel: fields
+            .small::<u8>(34)
+            .ok()
+            .and_then(|number| Channel::from_number(number.checked_add(1)?))
+            .ok_or(fields.garbled())?,
         guarantee: Guarantee::from_number(fields.small(15)?).ok_or(fields.garbled())?,
         due_at: fields.after(16, at),
         expires_at: fields.after(17, at),
@@ -496,7 +511,7 @@ fn read_admitted(fields: &Fields<'_>, at: Time) -> Result<Admitted, Garbled> {
     })
 }
 
-fn read_outcome(fields: &Fields<'_>) -> Result<Outcome, Garbled> {
+fn read_outcome(fields: &Fields<'_>, at: Time) -> Result<Outcome, Garbled> {
     let provider_id = std::str::from_utf8(fields.strings[27]).map_err(|_| fields.garbled())?;
     Ok(Outcome {
         kind: OutcomeKind::from_number(fields.small(21)?).ok_or(fields.garbled())?,
@@ -506,6 +521,10 @@ fn read_outcome(fields: &Fields<'_>) -> Result<Outcome, Garbled> {
         http_status: fields.small(24)?,
         latency_ms: fields.small(25)?,
         retry_after_ms: fields.numbers[26].checked_sub(1).map(unzigzag),
+        wait_min_ms: unzigzag(fields.numbers[33]),
+        gone_since: fields.numbers[29]
+            .checked_sub(1)
+            .map(|age| Time(at.0.wrapping_sub(unzigzag(age)))),
         provider_id: provider_id.into(),
         evidence: fields.strings[28].into(),
     })
@@ -565,6 +584,7 @@ mod tests {
                 tenant: TenantId(u32::MAX),
                 endpoint: EndpointId(u64::MAX),
                 policy: PolicyId(3),
+                channel: Channel::Fcm,
                 guarantee: Guarantee::AtMostOnce,
                 due_at: Time(-4),
                 expires_at: Time::NEVER,
@@ -587,6 +607,8 @@ mod tests {
                     http_status: 429,
                     latency_ms: 12,
                     retry_after_ms: Some(-1),
+                    wait_min_ms: 900_000,
+                    gone_since: Some(Time(-9)),
                     provider_id: "abc".into(),
                     evidence: [0, 1, 2].into(),
                 }),
@@ -653,7 +675,7 @@ mod tests {
         let (_, bytes) = segment();
         assert_eq!(
             blake3::hash(&bytes).to_hex().as_str(),
-            "23091d2d5f873c41de82e527cad37f85eeba5f27cc1470a211660d1bd2cc0989"
+            "9e332dfd87b81fc836c59e6505f770da60728e6baf16a41f0b3c3be3d75cac75"
         );
     }
 

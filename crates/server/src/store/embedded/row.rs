@@ -11,7 +11,8 @@ use std::sync::LazyLock;
 
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
-use postrider_core::event::{Event, Seen};
+use postrider_core::endpoint::Channel;
+use postrider_core::event::{Event, Seen, Urgency};
 use postrider_core::id::{
     BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, OrderingKey, PolicyId,
     Seq, TenantId,
@@ -25,12 +26,12 @@ use super::bulk::{Binder, Insert};
 
 /// All columns of a delivery, in order.
 pub const DELIVERY_COLUMNS: &str = "id, correlation, event, tenant, endpoint, policy, guarantee, \
-    state, cause, version, attempt, due_at, expires_at, admitted_at, settled_at, lane_key, \
-    lane_sequence, may_have_acted, last_http_status, last_seq, back, sum";
+    channel, state, cause, version, attempt, due_at, expires_at, admitted_at, settled_at, \
+    lane_key, lane_sequence, flags, last_http_status, last_seq, back, sum";
 
 /// Moves a delivery, guarded by the version it had; see [`update_delivery`].
 pub const DELIVERY_UPDATE: &str = "UPDATE delivery SET policy = ?3, state = ?4, cause = ?5, \
-    version = ?6, attempt = ?7, due_at = ?8, settled_at = ?9, may_have_acted = ?10, \
+    version = ?6, attempt = ?7, due_at = ?8, settled_at = ?9, flags = ?10, \
     last_http_status = ?11, last_seq = ?12, sum = ?13 WHERE id = ?1 AND version = ?2";
 
 /// One delivery by id.
@@ -162,6 +163,7 @@ fn delivery_sum(delivery: &Delivery, back: DeliveryId) -> i32 {
             delivery.endpoint.0,
             u64::from(delivery.policy.0),
             delivery.guarantee as u64,
+            delivery.channel as u64,
             delivery.state as u64,
             u64::from(delivery.cause.number()),
             u64::from(delivery.version),
@@ -173,7 +175,7 @@ fn delivery_sum(delivery: &Delivery, back: DeliveryId) -> i32 {
             lane,
             key,
             sequence,
-            u64::from(delivery.may_have_acted),
+            u64::from(flags(delivery)),
             u64::from(delivery.last_http_status),
             delivery.last_seq.0,
             back.0,
@@ -181,12 +183,19 @@ fn delivery_sum(delivery: &Delivery, back: DeliveryId) -> i32 {
         .get()
 }
 
+/// What is little and seldom, in one number: see the table's own words on it.
+fn flags(delivery: &Delivery) -> u32 {
+    u32::from(delivery.may_have_acted)
+        | u32::from(delivery.receipts) << 1
+        | u32::from(delivery.unspent) << 9
+}
+
 fn settled_at(delivery: &Delivery) -> i64 {
     delivery.settled_at.unwrap_or(Time::NEVER).0
 }
 
 /// Inserts deliveries; see [`bind_delivery`].
-pub static DELIVERY_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("delivery", 22));
+pub static DELIVERY_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("delivery", 23));
 
 /// Binds all columns of a delivery.
 ///
@@ -204,6 +213,7 @@ pub fn bind_delivery(
     to.put(delivery.endpoint.0.cast_signed())?;
     to.put(delivery.policy.0)?;
     to.put(delivery.guarantee as u8)?;
+    to.put(delivery.channel as u8)?;
     to.put(delivery.state as u8)?;
     to.put(delivery.cause.number())?;
     to.put(delivery.version)?;
@@ -214,7 +224,7 @@ pub fn bind_delivery(
     to.put(settled_at(delivery))?;
     to.put(delivery.lane.map(|lane| lane.key.0.cast_signed()))?;
     to.put(delivery.lane.map(|lane| lane.sequence.cast_signed()))?;
-    to.put(delivery.may_have_acted)?;
+    to.put(flags(delivery))?;
     to.put(delivery.last_http_status)?;
     to.put(delivery.last_seq.0.cast_signed())?;
     to.put(back.0.cast_signed())?;
@@ -242,7 +252,7 @@ pub fn update_delivery(
         delivery.attempt,
         delivery.due_at.0,
         settled_at(delivery),
-        delivery.may_have_acted,
+        flags(delivery),
         delivery.last_http_status,
         delivery.last_seq.0.cast_signed(),
         delivery_sum(delivery, back),
@@ -261,11 +271,12 @@ pub fn read_delivery(row: &Row<'_>) -> Result<DeliveryRow, RowError> {
         id,
     };
     let read = || -> Option<DeliveryRow> {
-        let settled = Time(row.get(14).ok()?);
-        let lane = match row.get::<_, Option<i64>>(15).ok()? {
+        let flags: u32 = row.get(18).ok()?;
+        let settled = Time(row.get(15).ok()?);
+        let lane = match row.get::<_, Option<i64>>(16).ok()? {
             Some(key) => Some(Lane {
                 key: OrderingKey(key.cast_unsigned()),
-                sequence: unsigned(row, 16).ok()?,
+                sequence: unsigned(row, 17).ok()?,
             }),
             None => None,
         };
@@ -277,24 +288,27 @@ pub fn read_delivery(row: &Row<'_>) -> Result<DeliveryRow, RowError> {
             endpoint: EndpointId(unsigned(row, 4).ok()?),
             policy: PolicyId(row.get(5).ok()?),
             guarantee: Guarantee::from_number(row.get(6).ok()?)?,
-            state: State::from_number(row.get(7).ok()?)?,
-            cause: Cause::from_number(row.get(8).ok()?)?,
-            version: row.get(9).ok()?,
-            attempt: row.get(10).ok()?,
-            due_at: Time(row.get(11).ok()?),
-            expires_at: Time(row.get(12).ok()?),
-            admitted_at: Time(row.get(13).ok()?),
+            channel: Channel::from_number(row.get(7).ok()?)?,
+            state: State::from_number(row.get(8).ok()?)?,
+            cause: Cause::from_number(row.get(9).ok()?)?,
+            version: row.get(10).ok()?,
+            attempt: row.get(11).ok()?,
+            due_at: Time(row.get(12).ok()?),
+            expires_at: Time(row.get(13).ok()?),
+            admitted_at: Time(row.get(14).ok()?),
             settled_at: (settled != Time::NEVER).then_some(settled),
             lane,
-            may_have_acted: row.get(17).ok()?,
-            last_http_status: row.get(18).ok()?,
-            last_seq: Seq(unsigned(row, 19).ok()?),
+            may_have_acted: flags & 1 != 0,
+            receipts: u8::try_from(flags >> 1 & 0xff).ok()?,
+            unspent: u16::try_from(flags >> 9).ok()?,
+            last_http_status: row.get(19).ok()?,
+            last_seq: Seq(unsigned(row, 20).ok()?),
         };
-        let back = DeliveryId(unsigned(row, 20).ok()?);
+        let back = DeliveryId(unsigned(row, 21).ok()?);
         Some(DeliveryRow { delivery, back })
     };
     let read = read().ok_or_else(damaged)?;
-    let sum: i32 = row.get(21).map_err(|_| damaged())?;
+    let sum: i32 = row.get(22).map_err(|_| damaged())?;
     match delivery_sum(&read.delivery, read.back) == sum {
         true => Ok(read),
         false => Err(damaged()),
@@ -315,10 +329,12 @@ fn event_sum(event: &Event, key_released: bool) -> i32 {
         .bytes(event.event_type.as_bytes())
         .bytes(event.recipient.as_bytes())
         .bytes(event.ordering_key.as_bytes())
+        .bytes(event.collapse_key.as_bytes())
         .bytes(event.traceparent.as_bytes())
         .bytes(event.content_type.as_bytes())
         .numbers([
             u64::from(event.version),
+            event.urgency as u64,
             event.admitted_at.0.cast_unsigned(),
             event.key_expires_at.0.cast_unsigned(),
             u64::from(key_released),
@@ -329,7 +345,7 @@ fn event_sum(event: &Event, key_released: bool) -> i32 {
 }
 
 /// Inserts events; see [`bind_event`].
-pub static EVENT_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("event", 18));
+pub static EVENT_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("event", 20));
 
 /// Binds all columns of an event.
 ///
@@ -350,6 +366,8 @@ pub fn bind_event(
     to.put(event.version)?;
     to.put(&*event.recipient)?;
     to.put(&*event.ordering_key)?;
+    to.put(&*event.collapse_key)?;
+    to.put(event.urgency as u8)?;
     to.put(&*event.traceparent)?;
     to.put(&*event.content_type)?;
     to.put(event.admitted_at.0)?;
@@ -391,22 +409,24 @@ pub fn read_event(row: &Row<'_>) -> Result<EventRow, RowError> {
             version: row.get(7).ok()?,
             recipient: text(row, 8)?,
             ordering_key: text(row, 9)?,
-            traceparent: text(row, 10)?,
-            content_type: text(row, 11)?,
-            admitted_at: Time(row.get(12).ok()?),
-            key_expires_at: Time(row.get(13).ok()?),
-            first_delivery: DeliveryId(unsigned(row, 15).ok()?),
-            deliveries: row.get(16).ok()?,
+            collapse_key: text(row, 10)?,
+            urgency: Urgency::from_number(row.get(11).ok()?)?,
+            traceparent: text(row, 12)?,
+            content_type: text(row, 13)?,
+            admitted_at: Time(row.get(14).ok()?),
+            key_expires_at: Time(row.get(15).ok()?),
+            first_delivery: DeliveryId(unsigned(row, 17).ok()?),
+            deliveries: row.get(18).ok()?,
             payload: Bytes::new(),
         };
-        let key_released = row.get(14).ok()?;
+        let key_released = row.get(16).ok()?;
         Some(EventRow {
             event,
             key_released,
         })
     };
     let read = read().ok_or_else(damaged)?;
-    let sum: i32 = row.get(17).map_err(|_| damaged())?;
+    let sum: i32 = row.get(19).map_err(|_| damaged())?;
     match event_sum(&read.event, read.key_released) == sum {
         true => Ok(read),
         false => Err(damaged()),

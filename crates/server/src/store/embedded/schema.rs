@@ -101,6 +101,8 @@ CREATE TABLE event (
     version        INTEGER NOT NULL,
     recipient      TEXT NOT NULL,
     ordering_key   TEXT NOT NULL,
+    collapse_key   TEXT NOT NULL,
+    urgency        INTEGER NOT NULL,  -- 1 very low to 4 high
     traceparent    TEXT NOT NULL,
     content_type   TEXT NOT NULL,
     admitted_at    INTEGER NOT NULL,
@@ -122,6 +124,7 @@ CREATE TABLE delivery (
     endpoint         INTEGER NOT NULL,
     policy           INTEGER NOT NULL,
     guarantee        INTEGER NOT NULL,
+    channel          INTEGER NOT NULL,  -- 1 webhook, 2 Web Push, 3 APNs, 4 FCM
     state            INTEGER NOT NULL,
     cause            INTEGER NOT NULL,
     version          INTEGER NOT NULL,
@@ -132,7 +135,7 @@ CREATE TABLE delivery (
     settled_at       INTEGER NOT NULL,  -- 9223372036854775807 while it is not
     lane_key         INTEGER,
     lane_sequence    INTEGER,
-    may_have_acted   INTEGER NOT NULL,
+    flags            INTEGER NOT NULL,  -- 1 may have acted, 2^kind for receipts, 512 x unspent
     last_http_status INTEGER NOT NULL,
     last_seq         INTEGER NOT NULL,
     back             INTEGER NOT NULL,  -- the endpoint's delivery before this one, 0 for none
