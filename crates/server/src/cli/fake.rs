@@ -1,6 +1,6 @@
-//! `postrider fake`: the webhook sink as a command.
+//! `postrider fake`: the webhook sink and the push service as a command.
 //!
-//! Absent here: the sink itself; see [`crate::fake`].
+//! Absent here: both themselves; see [`crate::fake`].
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Where to listen with TLS, with a certificate made on the spot
     #[arg(long, value_name = "ADDRESS")]
     listen_tls: Option<SocketAddr>,
+    /// Where browsers connect to the push service: `ws://ADDRESS/` as Firefox's `dom.push.serverURL`
+    #[arg(long, value_name = "ADDRESS")]
+    listen_browsers: Option<SocketAddr>,
     /// What is wrong with the certificate
     #[arg(long, value_enum, default_value = "good", requires = "listen_tls")]
     certificate: Certificate,
@@ -90,6 +93,7 @@ fn settings(args: &Args) -> Result<Settings, Failure> {
     Ok(Settings {
         listen: args.listen,
         tls,
+        browsers: args.listen_browsers,
         records_max: args.records,
         body_keep_bytes: args.body_keep,
         beyond_loopback: if args.anywhere {
@@ -137,14 +141,18 @@ fn announce(fake: &Fake, as_json: bool) {
             "url": fake.url(""),
             "tls_url": tls.map(|(address, _)| format!("https://{address}")),
             "ca_pem": tls.map(|(_, pem)| pem),
+            "browsers_url": fake.browsers_url(),
         })
         .to_string()
     } else {
         let tls = fake.tls().map_or_else(String::new, |(address, pem)| {
             format!("\nhttps://{address}, trusted by\n{pem}")
         });
+        let browsers = fake
+            .browsers_url()
+            .map_or_else(String::new, |url| format!("\n{url} for browsers"));
         format!(
-            "{}{tls}\n{} says what can be asked of it",
+            "{}{tls}{browsers}\n{} says what can be asked of it",
             fake.url(""),
             fake.url("/_/")
         )

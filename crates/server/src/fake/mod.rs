@@ -56,6 +56,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where it listens with TLS, and how.
     pub tls: Option<(SocketAddr, Tls)>,
+    /// Where browsers connect to the push service, if they shall.
+    pub browsers: Option<SocketAddr>,
     /// Records that are kept; 0 keeps none and saves the time.
     pub records_max: usize,
     /// Bytes of each body that a record keeps.
@@ -79,6 +81,7 @@ impl Default for Settings {
         Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: None,
+            browsers: None,
             records_max: 100_000,
             body_keep_bytes: 0,
             beyond_loopback: Reach::Loopback,
@@ -111,6 +114,7 @@ pub struct Fake {
     http: SocketAddr,
     https: Option<(SocketAddr, String)>,
     accepting: Vec<tokio::task::AbortHandle>,
+    browsers: Option<push::UserAgents>,
 }
 
 impl Fake {
@@ -138,7 +142,18 @@ impl Fake {
             https,
             state: Arc::new(State::new(records, body, &origin)),
             accepting: Vec::new(),
+            browsers: None,
         };
+        if let Some(at) = settings.browsers {
+            let listener = listen(at, settings.beyond_loopback).await?;
+            let service = Arc::clone(fake.push());
+            let browsers = push::UserAgents::start(listener, service);
+            let refused = |source| StartError::Listen {
+                address: at,
+                source,
+            };
+            fake.browsers = Some(browsers.map_err(refused)?);
+        }
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         if let Some((listener, acceptor)) = secure {
             fake.accept(listener, Some(acceptor), Arc::clone(&places));
@@ -172,6 +187,13 @@ impl Fake {
     #[must_use]
     pub fn push(&self) -> &Arc<push::Subscriptions> {
         &self.state.push
+    }
+
+    /// Where browsers connect to the push service, if they may: what Firefox takes as
+    /// `dom.push.serverURL`.
+    #[must_use]
+    pub fn browsers_url(&self) -> Option<String> {
+        self.browsers.as_ref().map(push::UserAgents::url)
     }
 
     /// Sets what a path does from now on.

@@ -13,9 +13,12 @@
 //! given, and what it processes is kept for the user agent, so that an answer can be withheld from
 //! a push that arrives.
 //!
-//! Absent here: what user agents speak. [`Subscriptions`] is what they are served from.
+//! User agents are served by [`UserAgents`], or by anything else, from [`Subscriptions`].
+//!
+//! Absent here: what is encrypted, and who it is for.
 
 mod subscriptions;
+mod useragent;
 mod vapid;
 
 use bytes::Bytes;
@@ -26,6 +29,7 @@ pub use subscriptions::{
     ACKNOWLEDGED, Agent, End, HISTORY_MAX, ID_LENGTH_MAX, Missing, Parcel, Passage, Pushed,
     Receipt, Refused, SUBSCRIPTIONS_MAX, Subscriptions, TTL_S_MAX, WAITING_MAX,
 };
+pub use useragent::{BROWSERS_MAX, FRAME_BYTES_MAX, HELLO_MS, UserAgents};
 
 use super::wire::Reply;
 
