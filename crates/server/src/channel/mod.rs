@@ -8,6 +8,7 @@
 //! Absent here: sockets, and any decision about what happens next. A channel says what an answer
 //! means; the core says what follows from it.
 
+pub mod apns;
 pub mod reaction;
 pub mod webhook;
 

@@ -135,6 +135,8 @@ words! {
         Reconnect "reconnect";
         /// The access or provider token is renewed, on a new connection.
         Remint "remint";
+        /// The provider token before this one is presented again.
+        Reuse "reuse";
     }
 }
 
@@ -160,8 +162,7 @@ const KINDS: &[(&str, OutcomeKind)] = &[
     ("throttle", OutcomeKind::Throttle),
     ("reject", OutcomeKind::Reject),
     ("gone", OutcomeKind::Gone),
-    // A refusal until the core knows an outcome that spends no attempt.
-    ("blocked", OutcomeKind::Reject),
+    ("blocked", OutcomeKind::Blocked),
 ];
 
 /// Why a file is no reaction table.

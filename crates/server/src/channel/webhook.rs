@@ -30,6 +30,7 @@ mod retry_after;
 mod secret;
 mod trace;
 
+pub(in crate::channel) use answers::{evidence, troubled};
 pub use headers::{HEADER_BYTES_MAX, HEADERS_MAX, HeaderFault, check_headers};
 pub use retry_after::{RETRY_AFTER_MAX_MS, retry_after_ms};
 pub use secret::{SECRET_BYTES, SECRET_PREFIX, SecretFault, generate_secret, parse_secret};

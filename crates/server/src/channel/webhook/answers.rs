@@ -157,7 +157,7 @@ fn answered(response: Response, now: Time) -> Outcome {
 }
 
 /// `Err` if it was no attempt.
-fn troubled(trouble: Trouble) -> Result<Outcome, Cause> {
+pub(in crate::channel) fn troubled(trouble: Trouble) -> Result<Outcome, Cause> {
     let unsent = trouble.progress == Progress::Unsent;
     let line = TROUBLES.iter().find(|line| line.fault == trouble.fault);
     let Some(line) = line else {
@@ -187,7 +187,7 @@ fn provider_id(headers: &HeaderMap) -> Box<str> {
 }
 
 /// Head and body as a person would read them on the wire, cut at [`EVIDENCE_BYTES_MAX`].
-fn evidence(response: &Response) -> Box<[u8]> {
+pub(in crate::channel) fn evidence(response: &Response) -> Box<[u8]> {
     let mut text = format!("HTTP {}\r\n", response.http_status).into_bytes();
     for (name, value) in &response.headers {
         // Cookies are a receiver's secrets, and tell nothing about why it refused.
