@@ -108,6 +108,21 @@ pub struct Event {
     pub payload: Bytes,
 }
 
+impl Event {
+    /// What is remembered of it under its key.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        Seen {
+            event: self.id,
+            uuid: self.uuid,
+            body_digest: self.body_digest,
+            key_expires_at: self.key_expires_at,
+            first_delivery: self.first_delivery,
+            deliveries: self.deliveries,
+        }
+    }
+}
+
 /// One endpoint an event goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {

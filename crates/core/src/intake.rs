@@ -130,14 +130,7 @@ impl Engine {
         event.admitted_at = now;
         event.first_delivery = DeliveryId(self.origin.last_delivery.0 + 1);
         event.deliveries = u32::try_from(targets.len()).unwrap_or(u32::MAX);
-        let seen = Seen {
-            event: event.id,
-            uuid: event.uuid,
-            body_digest: event.body_digest,
-            key_expires_at: event.key_expires_at,
-            first_delivery: event.first_delivery,
-            deliveries: event.deliveries,
-        };
+        let seen = event.seen();
         let mut entries = Vec::with_capacity(2 * targets.len());
         let mut fences = Vec::with_capacity(1);
         for target in &targets {

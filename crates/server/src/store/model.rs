@@ -229,14 +229,7 @@ impl Contents {
 
     fn seen(&self, key: &KeyDigest, now: Time) -> Option<Seen> {
         let event = self.events.get(self.keys.get(key)?)?;
-        (event.key_expires_at > now).then_some(Seen {
-            event: event.id,
-            uuid: event.uuid,
-            body_digest: event.body_digest,
-            key_expires_at: event.key_expires_at,
-            first_delivery: event.first_delivery,
-            deliveries: event.deliveries,
-        })
+        (event.key_expires_at > now).then(|| event.seen())
     }
 
     fn purge(&mut self, may_go: impl Fn(&Event, &[Delivery]) -> bool) -> Vec<DeliveryId> {

@@ -560,7 +560,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A length and that many bytes; and where they start.
-    fn framed(&mut self) -> Result<(usize, &'a [u8]), Garbled> {
+    pub(super) fn framed(&mut self) -> Result<(usize, &'a [u8]), Garbled> {
         let at = self.at;
         let length = usize::try_from(self.varint()?).map_err(|_| Garbled { at })?;
         let start = self.at;

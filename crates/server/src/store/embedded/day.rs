@@ -104,6 +104,16 @@ pub struct Planned {
 }
 
 impl Batch {
+    /// One with room for so many records.
+    #[must_use]
+    pub fn for_records(count: usize) -> Batch {
+        let mut batch = Batch::default();
+        batch.records.reserve(count);
+        batch.rows.reserve(count);
+        batch.order.reserve(count);
+        batch
+    }
+
     /// Adds an entry to the journal's part.
     pub fn journal(&mut self, entry: &Entry) {
         self.encoder.entry(entry);
@@ -231,8 +241,9 @@ impl Day {
             .iter()
             .filter_map(|&at| records[at].event.as_deref())
             .collect();
+        let mut packed = Vec::new();
         row::EVENT_INSERT.all(connection, &admitted, |to, event| {
-            row::bind_event(to, event, false)
+            row::bind_event(to, &mut packed, event, false)
         })?;
         let (cipher, sealed) = (&self.file.cipher, &mut self.sealed);
         PAYLOAD_INSERT.all(connection, &admitted, |to, event| {
@@ -242,7 +253,7 @@ impl Day {
         })?;
         write_rows(connection, batch)?;
         if !batch.releases.is_empty() {
-            let mut release = connection.prepare_cached(row::EVENT_RELEASE)?;
+            let mut release = connection.prepare_cached(row::EVENT_UPDATE)?;
             for event in &batch.releases {
                 row::release_event(&mut release, event)?;
             }
@@ -275,15 +286,16 @@ fn write_rows(connection: &Connection, batch: &Batch) -> Result<(), CommitError>
         .filter(|planned| planned.stored.is_none())
         .filter_map(|planned| Some((planned.row.as_ref()?, planned.back)))
         .collect();
+    let mut packed = Vec::new();
     row::DELIVERY_INSERT.all(connection, &new, |to, (delivery, back)| {
-        row::bind_delivery(to, delivery, *back)
+        row::bind_delivery(to, &mut packed, delivery, *back)
     })?;
-    let mut update = connection.prepare_cached(row::DELIVERY_UPDATE)?;
+    let mut mover = row::Mover::new(connection);
     for planned in planned() {
         // An entry that did not fit left its row as it was.
         if let (Some((version, _)), Some(delivery)) = (planned.stored, &planned.row)
             && version != delivery.version
-            && !row::update_delivery(&mut update, version, delivery, planned.back)?
+            && !mover.advance(version, delivery, planned.back)?
         {
             return Err(CommitError::Unknown(format!(
                 "delivery {} is not at version {version} on disk",

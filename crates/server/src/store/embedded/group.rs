@@ -10,7 +10,6 @@
 //!
 //! Absent here: writing rows; see [`super::day`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -19,22 +18,25 @@ use postrider_core::event::{Event, Seen};
 use postrider_core::id::{DeliveryId, EndpointId, EventId, KeyDigest, Seq};
 use postrider_core::ledger::apply;
 use postrider_core::ledger::{Admitted, Conflict, Delivery, Entry, Fact, Next, Record, State};
+use postrider_core::map::Map;
 use postrider_core::outcome::OutcomeKind;
 use postrider_core::time::Time;
 
 use super::cache::IdMap;
 use super::day::{Batch, CommitError, Day, Planned};
 use super::files::{self, LedgerFile};
-use super::row::{EventRow, seen_of};
+use super::row::EventRow;
 use super::{EmbeddedLedger, fatal};
 use crate::store::{Fatal, Verdict};
 
 /// A group while it is folded.
 #[derive(Default)]
 struct Plan {
+    /// Records of the group.
+    records: usize,
     batches: Vec<(u32, Batch)>,
     heads: IdMap<DeliveryId>,
-    keys: HashMap<KeyDigest, Seen>,
+    keys: Map<KeyDigest, Seen>,
     released: Vec<EventId>,
     last_event: EventId,
     last_delivery: DeliveryId,
@@ -46,7 +48,8 @@ impl Plan {
         let at = match self.batches.iter().position(|(of, _)| *of == number) {
             Some(at) => at,
             None => {
-                self.batches.push((number, Batch::default()));
+                self.batches
+                    .push((number, Batch::for_records(self.records)));
                 self.batches.len() - 1
             }
         };
@@ -124,6 +127,7 @@ impl EmbeddedLedger {
         verdicts: &mut [Option<Verdict>],
     ) -> Result<Option<Plan>, Fatal> {
         let mut plan = Plan {
+            records: records.len(),
             last_event: self.last_event,
             last_delivery: self.last_delivery,
             last_seq: self.last_seq,
@@ -188,7 +192,7 @@ impl EmbeddedLedger {
         }
         if let Some(event) = record.event.as_deref() {
             plan.last_event = event.id;
-            plan.keys.insert(event.key_digest, seen_of(event));
+            plan.keys.insert(event.key_digest, event.seen());
         }
         let release = match record.release {
             Some(id) => self.released((number, at), id, records, plan)?,
@@ -223,7 +227,7 @@ impl EmbeddedLedger {
                 && let Some(row) = self.event_row(id)?
                 && holds(&row, &event.key_digest, now)
             {
-                return Ok(Some(row.seen()));
+                return Ok(Some(row.event.seen()));
             }
         }
         Ok(None)

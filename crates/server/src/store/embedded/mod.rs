@@ -15,7 +15,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`schema`], [`files`], [`directory`], [`wal`] | the files, how they are made and recognised |
-//! | [`row`], [`codec`], [`journal`], [`checkpoint`] | what is in them |
+//! | [`row`], [`pack`], [`codec`], [`journal`], [`checkpoint`] | what is in them |
 //! | [`group`], [`day`] | recording |
 //! | [`tend`], [`purge`] | housekeeping: checkpoints, payloads, whole files that are old |
 //! | [`recover`] | the way back after a restart |
@@ -41,6 +41,7 @@ pub mod group;
 pub mod journal;
 pub mod keys;
 pub mod lanes;
+mod pack;
 pub mod purge;
 pub mod reader;
 pub mod recover;

@@ -10,12 +10,12 @@
 //! Absent here: deleting rows of the ledger. There is no such thing.
 
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use postrider_core::id::EventId;
 use postrider_core::ledger::{Delivery, State};
 use postrider_core::time::{HOUR_MS, SECOND_MS, Time};
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::files::{LedgerFile, file_name};
 use super::row;
@@ -235,23 +235,25 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    /// Looks at the deliveries of some events: SQLite passes over those that need no payload any
+    /// Looks at the deliveries of some events: a glance passes over those that need no payload any
     /// more, the others are read. Returns why to stop, if it has to.
     fn take_part(
         &mut self,
         events: &[EventId],
         deliveries: Range<u64>,
     ) -> Result<Option<Swept>, Trouble> {
-        let mut statement = self.connection.prepare_cached(&NEEDED)?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT * FROM delivery WHERE id >= ?1 AND id < ?2 ORDER BY id")?;
         let settled_until = self.now.plus(-self.retention.payload_keep_ms);
-        let mut rows = statement.query(params![
-            deliveries.start.cast_signed(),
-            deliveries.end.cast_signed(),
-            settled_until.0
-        ])?;
+        let range = (deliveries.start.cast_signed(), deliveries.end.cast_signed());
+        let mut rows = statement.query(range)?;
         let mut kept = None;
         let mut left = events;
         while let Some(row) = rows.next()? {
+            if row::glance(row).is_some_and(|(state, at)| at <= settled_until && is_plain(state)) {
+                continue;
+            }
             let delivery = row::read_delivery(row)?.delivery;
             let before = left.partition_point(|event| *event < delivery.event);
             self.due
@@ -293,21 +295,13 @@ impl Walk<'_> {
     }
 }
 
-/// The deliveries in a range that need their payload for one of the usual reasons, or that one has
-/// to look at: not settled, settled lately, or in a state that may be a dead letter.
-static NEEDED: LazyLock<String> = LazyLock::new(|| {
-    let plain = [
-        State::Accepted,
-        State::Confirmed,
-        State::Cancelled,
-        State::Suppressed,
-    ];
-    let plain = plain.map(|state| (state as u8).to_string()).join(", ");
-    format!(
-        "SELECT * FROM delivery WHERE id >= ?1 AND id < ?2
-         AND NOT (settled_at <= ?3 AND state IN ({plain})) ORDER BY id"
+/// Whether a delivery that was settled so is never a dead letter.
+fn is_plain(state: State) -> bool {
+    matches!(
+        state,
+        State::Accepted | State::Confirmed | State::Cancelled | State::Suppressed
     )
-});
+}
 
 /// Deletes a ledger file and what SQLite keeps beside it.
 ///

@@ -76,7 +76,7 @@ impl Reader for EmbeddedReader {
                 return Err(Trouble::Damaged(what).of(file));
             };
             if holds(&row, key, now) {
-                return Ok(Some(row.seen()));
+                return Ok(Some(row.event.seen()));
             }
         }
         Ok(None)

@@ -1,9 +1,44 @@
 //! Rows of a ledger file and their explicit conversion to and from the core's values.
 //!
-//! Every row carries a checksum (CRC-32C) over all of its columns in the order of the table, and is
-//! checked whenever it is read: a row that was changed behind the store's back is an error, never
-//! an answer. Unsigned 64-bit numbers are stored as the signed number with the same bits. A row's
-//! length hardly changes when it is settled, so pages stay as full as appending left them.
+//! A row is its id, and one column with all else, packed as [`super::pack`] says. It is checked
+//! whenever it is read: a row that was changed behind the store's back is an error, never an
+//! answer. Unsigned 64-bit ids are stored as the signed number with the same bits.
+//!
+//! A delivery, in this order, with the bytes of each:
+//!
+//! | value | bytes |
+//! | --- | --- |
+//! | checksum | 4 |
+//! | version | 4 |
+//! | moment of settling, ms; 9223372036854775807 while it is not | 8 |
+//! | state | 1 |
+//! | cause | 1 |
+//! | attempt | 4 |
+//! | attempts among these that its budget does not count | 2 |
+//! | what the device has reported, a bit for each kind of receipt | 1 |
+//! | policy | 4 |
+//! | due, ms | 8 |
+//! | an attempt may have acted | 1 |
+//! | HTTP status code of the last answer | 2 |
+//! | place of its last entry | 8 |
+//! | correlation id | 16 |
+//! | event | 8 |
+//! | tenant | 4 |
+//! | endpoint | 8 |
+//! | guarantee | 1 |
+//! | channel: 1 webhook, 2 Web Push, 3 APNs, 4 FCM | 1 |
+//! | expiry, ms | 8 |
+//! | moment of admission, ms | 8 |
+//! | the endpoint's delivery before this one, 0 for none | 8 |
+//! | lane: key, sequence; there if there is a lane | 0 or 16 |
+//!
+//! What comes before the correlation id moves, and is overwritten in place: a row never changes its
+//! length, so pages stay as full as appending left them.
+//!
+//! An event: checksum 4, its key was freed 1, outer id 16, tenant 4, digest of the key 16, digest
+//! of the body 16, version of the schema 4, moment of admission 8, moment at which its key is
+//! forgotten 8, first delivery 8, count of deliveries 4, urgency (1 very low to 4 high) 1; then the
+//! texts: business id, type, recipient, ordering key, collapse key, `traceparent`, media type.
 //!
 //! Absent here: which file a row is in.
 
@@ -12,7 +47,7 @@ use std::sync::LazyLock;
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
 use postrider_core::endpoint::Channel;
-use postrider_core::event::{Event, Seen, Urgency};
+use postrider_core::event::{Event, Urgency};
 use postrider_core::id::{
     BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, OrderingKey, PolicyId,
     Seq, TenantId,
@@ -20,19 +55,11 @@ use postrider_core::id::{
 use postrider_core::ledger::{Delivery, Lane, State};
 use postrider_core::policy::Guarantee;
 use postrider_core::time::Time;
-use rusqlite::{CachedStatement, Row, params};
+use rusqlite::blob::Blob;
+use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::bulk::{Binder, Insert};
-
-/// All columns of a delivery, in order.
-pub const DELIVERY_COLUMNS: &str = "id, correlation, event, tenant, endpoint, policy, guarantee, \
-    channel, state, cause, version, attempt, due_at, expires_at, admitted_at, settled_at, \
-    lane_key, lane_sequence, flags, last_http_status, last_seq, back, sum";
-
-/// Moves a delivery, guarded by the version it had; see [`update_delivery`].
-pub const DELIVERY_UPDATE: &str = "UPDATE delivery SET policy = ?3, state = ?4, cause = ?5, \
-    version = ?6, attempt = ?7, due_at = ?8, settled_at = ?9, flags = ?10, \
-    last_http_status = ?11, last_seq = ?12, sum = ?13 WHERE id = ?1 AND version = ?2";
+use super::pack::{Packer, SUM_BYTES, Unpacker};
 
 /// One delivery by id.
 pub const DELIVERY_BY_ID: &str = "SELECT * FROM delivery WHERE id = ?1";
@@ -74,35 +101,14 @@ pub struct EventRow {
     pub key_released: bool,
 }
 
-impl EventRow {
-    /// What is remembered of the event under its key.
-    #[must_use]
-    pub fn seen(&self) -> Seen {
-        seen_of(&self.event)
-    }
-}
-
-/// What is remembered of an event under its key.
-#[must_use]
-pub fn seen_of(event: &Event) -> Seen {
-    Seen {
-        event: event.id,
-        uuid: event.uuid,
-        body_digest: event.body_digest,
-        key_expires_at: event.key_expires_at,
-        first_delivery: event.first_delivery,
-        deliveries: event.deliveries,
-    }
-}
-
 /// Bytes of a row that are gathered before they are summed: what most rows come to.
-const SUM_BYTES: usize = 384;
+const GATHERED_BYTES: usize = 384;
 
-/// A checksum in the making, over the columns of a row. It gathers them first: a checksum of many
-/// short pieces costs many times that of one long one.
+/// A checksum in the making, over the columns of a row that is not packed. It gathers them first: a
+/// checksum of many short pieces costs many times that of one long one.
 pub(super) struct Sum {
     sum: u32,
-    gathered: [u8; SUM_BYTES],
+    gathered: [u8; GATHERED_BYTES],
     len: usize,
 }
 
@@ -110,7 +116,7 @@ impl Sum {
     pub(super) fn new() -> Sum {
         Sum {
             sum: 0,
-            gathered: [0; SUM_BYTES],
+            gathered: [0; GATHERED_BYTES],
             len: 0,
         }
     }
@@ -129,7 +135,7 @@ impl Sum {
     }
 
     fn add(&mut self, bytes: &[u8]) {
-        if self.len + bytes.len() > SUM_BYTES {
+        if self.len + bytes.len() > GATHERED_BYTES {
             self.sum = crc32c::crc32c_append(self.sum, &self.gathered[..self.len]);
             self.len = 0;
         }
@@ -148,245 +154,228 @@ impl Sum {
     }
 }
 
-fn delivery_sum(delivery: &Delivery, back: DeliveryId) -> i32 {
-    let (lane, key, sequence) = match delivery.lane {
-        Some(lane) => (1, lane.key.0, lane.sequence),
-        None => (0, 0, 0),
-    };
-    Sum::new()
-        .numbers([
-            delivery.id.0,
-            delivery.correlation.0 as u64,
-            (delivery.correlation.0 >> 64) as u64,
-            delivery.event.0,
-            u64::from(delivery.tenant.0),
-            delivery.endpoint.0,
-            u64::from(delivery.policy.0),
-            delivery.guarantee as u64,
-            delivery.channel as u64,
-            delivery.state as u64,
-            u64::from(delivery.cause.number()),
-            u64::from(delivery.version),
-            u64::from(delivery.attempt),
-            delivery.due_at.0.cast_unsigned(),
-            delivery.expires_at.0.cast_unsigned(),
-            delivery.admitted_at.0.cast_unsigned(),
-            settled_at(delivery).cast_unsigned(),
-            lane,
-            key,
-            sequence,
-            u64::from(flags(delivery)),
-            u64::from(delivery.last_http_status),
-            delivery.last_seq.0,
-            back.0,
-        ])
-        .get()
-}
-
-/// What is little and seldom, in one number: see the table's own words on it.
-fn flags(delivery: &Delivery) -> u32 {
-    u32::from(delivery.may_have_acted)
-        | u32::from(delivery.receipts) << 1
-        | u32::from(delivery.unspent) << 9
-}
-
-fn settled_at(delivery: &Delivery) -> i64 {
-    delivery.settled_at.unwrap_or(Time::NEVER).0
-}
-
 /// Inserts deliveries; see [`bind_delivery`].
-pub static DELIVERY_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("delivery", 23));
+pub static DELIVERY_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("delivery", 2));
 
-/// Binds all columns of a delivery.
+/// Binds both columns of a delivery, packed in `buffer`.
 ///
 /// # Errors
 /// SQLite's.
 pub fn bind_delivery(
     to: &mut Binder<'_, '_>,
+    buffer: &mut Vec<u8>,
     delivery: &Delivery,
     back: DeliveryId,
 ) -> rusqlite::Result<()> {
+    pack_delivery(buffer, delivery, back);
     to.put(delivery.id.0.cast_signed())?;
-    to.put(&delivery.correlation.0.to_be_bytes()[..])?;
-    to.put(delivery.event.0.cast_signed())?;
-    to.put(delivery.tenant.0)?;
-    to.put(delivery.endpoint.0.cast_signed())?;
-    to.put(delivery.policy.0)?;
-    to.put(delivery.guarantee as u8)?;
-    to.put(delivery.channel as u8)?;
-    to.put(delivery.state as u8)?;
-    to.put(delivery.cause.number())?;
-    to.put(delivery.version)?;
-    to.put(delivery.attempt)?;
-    to.put(delivery.due_at.0)?;
-    to.put(delivery.expires_at.0)?;
-    to.put(delivery.admitted_at.0)?;
-    to.put(settled_at(delivery))?;
-    to.put(delivery.lane.map(|lane| lane.key.0.cast_signed()))?;
-    to.put(delivery.lane.map(|lane| lane.sequence.cast_signed()))?;
-    to.put(flags(delivery))?;
-    to.put(delivery.last_http_status)?;
-    to.put(delivery.last_seq.0.cast_signed())?;
-    to.put(back.0.cast_signed())?;
-    to.put(delivery_sum(delivery, back))
+    to.put(&buffer[..])
 }
 
-/// Moves a row from `version` to where `delivery` is, by [`DELIVERY_UPDATE`]. Returns whether there
-/// was a row at that version.
-///
-/// # Errors
-/// SQLite's.
-pub fn update_delivery(
-    statement: &mut CachedStatement<'_>,
-    version: u32,
-    delivery: &Delivery,
-    back: DeliveryId,
-) -> rusqlite::Result<bool> {
-    let changed = statement.execute(params![
-        delivery.id.0.cast_signed(),
-        version,
-        delivery.policy.0,
-        delivery.state as u8,
-        delivery.cause.number(),
-        delivery.version,
-        delivery.attempt,
-        delivery.due_at.0,
-        settled_at(delivery),
-        flags(delivery),
-        delivery.last_http_status,
-        delivery.last_seq.0.cast_signed(),
-        delivery_sum(delivery, back),
-    ])?;
-    Ok(changed == 1)
+/// Packs a delivery. Returns the length of the front part, which is all that ever changes.
+fn pack_delivery(buffer: &mut Vec<u8>, delivery: &Delivery, back: DeliveryId) -> usize {
+    let mut packer = Packer::new(buffer);
+    packer
+        .put(delivery.version.to_le_bytes())
+        .put(delivery.settled_at.unwrap_or(Time::NEVER).0.to_le_bytes())
+        .put([delivery.state as u8])
+        .put(delivery.cause.number().to_le_bytes())
+        .put(delivery.attempt.to_le_bytes())
+        .put(delivery.unspent.to_le_bytes())
+        .put([delivery.receipts])
+        .put(delivery.policy.0.to_le_bytes())
+        .put(delivery.due_at.0.to_le_bytes())
+        .put([u8::from(delivery.may_have_acted)])
+        .put(delivery.last_http_status.to_le_bytes())
+        .put(delivery.last_seq.0.to_le_bytes());
+    let moving = packer.len();
+    packer
+        .put(delivery.correlation.0.to_le_bytes())
+        .put(delivery.event.0.to_le_bytes())
+        .put(delivery.tenant.0.to_le_bytes())
+        .put(delivery.endpoint.0.to_le_bytes())
+        .put([delivery.guarantee as u8])
+        .put([delivery.channel as u8])
+        .put(delivery.expires_at.0.to_le_bytes())
+        .put(delivery.admitted_at.0.to_le_bytes())
+        .put(back.0.to_le_bytes());
+    if let Some(lane) = delivery.lane {
+        packer.put(lane.key.0.to_le_bytes());
+        packer.put(lane.sequence.to_le_bytes());
+    }
+    packer.seal(delivery.id.0);
+    moving
 }
 
-/// Reads a row of [`DELIVERY_COLUMNS`].
+/// Overwrites rows of deliveries in place. It must be gone before the transaction is committed.
+pub struct Mover<'c> {
+    connection: &'c Connection,
+    row: Option<Blob<'c>>,
+    buffer: Vec<u8>,
+}
+
+impl<'c> Mover<'c> {
+    /// One for this file.
+    #[must_use]
+    pub fn new(connection: &'c Connection) -> Mover<'c> {
+        Mover {
+            connection,
+            row: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Moves a row from `version` to where `delivery` is. Returns whether it was at that version.
+    ///
+    /// # Errors
+    /// SQLite's, also if there is no such row.
+    pub fn advance(
+        &mut self,
+        version: u32,
+        delivery: &Delivery,
+        back: DeliveryId,
+    ) -> rusqlite::Result<bool> {
+        let id = delivery.id.0.cast_signed();
+        let row = match &mut self.row {
+            Some(row) => {
+                row.reopen(id)?;
+                row
+            }
+            none => {
+                none.insert(
+                    self.connection
+                        .blob_open(c"main", c"delivery", c"row", id, false)?,
+                )
+            }
+        };
+        let mut has = [0; size_of::<u32>()];
+        row.read_at_exact(&mut has, SUM_BYTES)?;
+        if u32::from_le_bytes(has) != version {
+            return Ok(false);
+        }
+        let moving = pack_delivery(&mut self.buffer, delivery, back);
+        row.write_at(&self.buffer[..moving], 0)?;
+        Ok(true)
+    }
+}
+
+/// What a row says of where its delivery is and when it was settled, without a look at the rest or
+/// at its checksum. `None` if it cannot say.
+pub fn glance(row: &Row<'_>) -> Option<(State, Time)> {
+    let mut values = Unpacker::unchecked(row.get_ref(1).ok()?.as_blob().ok()?)?;
+    let _version: [u8; 4] = values.take()?;
+    let settled_at = Time(i64::from_le_bytes(values.take()?));
+    Some((
+        State::from_number(u8::from_le_bytes(values.take()?))?,
+        settled_at,
+    ))
+}
+
+/// Reads a row of the delivery table.
 ///
 /// # Errors
 /// [`RowError`].
 pub fn read_delivery(row: &Row<'_>) -> Result<DeliveryRow, RowError> {
     let id = unsigned(row, 0)?;
-    let damaged = || RowError::Damaged {
-        table: "delivery",
-        id,
-    };
-    let read = || -> Option<DeliveryRow> {
-        let flags: u32 = row.get(18).ok()?;
-        let settled = Time(row.get(15).ok()?);
-        let lane = match row.get::<_, Option<i64>>(16).ok()? {
-            Some(key) => Some(Lane {
-                key: OrderingKey(key.cast_unsigned()),
-                sequence: unsigned(row, 17).ok()?,
-            }),
-            None => None,
-        };
-        let delivery = Delivery {
-            id: DeliveryId(id),
-            correlation: CorrelationId(u128::from_be_bytes(fixed(row, 1)?)),
-            event: EventId(unsigned(row, 2).ok()?),
-            tenant: TenantId(row.get(3).ok()?),
-            endpoint: EndpointId(unsigned(row, 4).ok()?),
-            policy: PolicyId(row.get(5).ok()?),
-            guarantee: Guarantee::from_number(row.get(6).ok()?)?,
-            channel: Channel::from_number(row.get(7).ok()?)?,
-            state: State::from_number(row.get(8).ok()?)?,
-            cause: Cause::from_number(row.get(9).ok()?)?,
-            version: row.get(10).ok()?,
-            attempt: row.get(11).ok()?,
-            due_at: Time(row.get(12).ok()?),
-            expires_at: Time(row.get(13).ok()?),
-            admitted_at: Time(row.get(14).ok()?),
-            settled_at: (settled != Time::NEVER).then_some(settled),
-            lane,
-            may_have_acted: flags & 1 != 0,
-            receipts: u8::try_from(flags >> 1 & 0xff).ok()?,
-            unspent: u16::try_from(flags >> 9).ok()?,
-            last_http_status: row.get(19).ok()?,
-            last_seq: Seq(unsigned(row, 20).ok()?),
-        };
-        let back = DeliveryId(unsigned(row, 21).ok()?);
-        Some(DeliveryRow { delivery, back })
-    };
-    let read = read().ok_or_else(damaged)?;
-    let sum: i32 = row.get(22).map_err(|_| damaged())?;
-    match delivery_sum(&read.delivery, read.back) == sum {
-        true => Ok(read),
-        false => Err(damaged()),
-    }
+    let packed = row.get_ref(1)?.as_blob().ok();
+    packed
+        .and_then(|packed| unpack_delivery(id, packed))
+        .ok_or(RowError::Damaged {
+            table: "delivery",
+            id,
+        })
 }
 
-fn event_sum(event: &Event, key_released: bool) -> i32 {
-    Sum::new()
-        .numbers([
-            event.id.0,
-            event.uuid as u64,
-            (event.uuid >> 64) as u64,
-            u64::from(event.tenant.0),
-        ])
-        .bytes(&event.key_digest.0)
-        .bytes(&event.body_digest.0)
-        .bytes(event.business_id.as_bytes())
-        .bytes(event.event_type.as_bytes())
-        .bytes(event.recipient.as_bytes())
-        .bytes(event.ordering_key.as_bytes())
-        .bytes(event.collapse_key.as_bytes())
-        .bytes(event.traceparent.as_bytes())
-        .bytes(event.content_type.as_bytes())
-        .numbers([
-            u64::from(event.version),
-            event.urgency as u64,
-            event.admitted_at.0.cast_unsigned(),
-            event.key_expires_at.0.cast_unsigned(),
-            u64::from(key_released),
-            event.first_delivery.0,
-            u64::from(event.deliveries),
-        ])
-        .get()
+fn unpack_delivery(id: u64, packed: &[u8]) -> Option<DeliveryRow> {
+    let mut values = Unpacker::checked(id, packed)?;
+    let version = u32::from_le_bytes(values.take()?);
+    let settled_at = Time(i64::from_le_bytes(values.take()?));
+    let mut delivery = Delivery {
+        id: DeliveryId(id),
+        version,
+        settled_at: (settled_at != Time::NEVER).then_some(settled_at),
+        state: State::from_number(u8::from_le_bytes(values.take()?))?,
+        cause: Cause::from_number(u8::from_le_bytes(values.take()?))?,
+        attempt: u32::from_le_bytes(values.take()?),
+        unspent: u16::from_le_bytes(values.take()?),
+        receipts: u8::from_le_bytes(values.take()?),
+        policy: PolicyId(u32::from_le_bytes(values.take()?)),
+        due_at: Time(i64::from_le_bytes(values.take()?)),
+        may_have_acted: u8::from_le_bytes(values.take()?) != 0,
+        last_http_status: u16::from_le_bytes(values.take()?),
+        last_seq: Seq(u64::from_le_bytes(values.take()?)),
+        correlation: CorrelationId(u128::from_le_bytes(values.take()?)),
+        event: EventId(u64::from_le_bytes(values.take()?)),
+        tenant: TenantId(u32::from_le_bytes(values.take()?)),
+        endpoint: EndpointId(u64::from_le_bytes(values.take()?)),
+        guarantee: Guarantee::from_number(u8::from_le_bytes(values.take()?))?,
+        channel: Channel::from_number(u8::from_le_bytes(values.take()?))?,
+        expires_at: Time(i64::from_le_bytes(values.take()?)),
+        admitted_at: Time(i64::from_le_bytes(values.take()?)),
+        lane: None,
+    };
+    let back = DeliveryId(u64::from_le_bytes(values.take()?));
+    if !values.is_empty() {
+        delivery.lane = Some(Lane {
+            key: OrderingKey(u64::from_le_bytes(values.take()?)),
+            sequence: u64::from_le_bytes(values.take()?),
+        });
+    }
+    values.is_empty().then_some(DeliveryRow { delivery, back })
 }
 
 /// Inserts events; see [`bind_event`].
-pub static EVENT_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("event", 20));
+pub static EVENT_INSERT: LazyLock<Insert> = LazyLock::new(|| Insert::into("event", 2));
 
-/// Binds all columns of an event.
+/// Binds both columns of an event, packed in `buffer`.
 ///
 /// # Errors
 /// SQLite's.
 pub fn bind_event(
     to: &mut Binder<'_, '_>,
+    buffer: &mut Vec<u8>,
     event: &Event,
     key_released: bool,
 ) -> rusqlite::Result<()> {
+    pack_event(buffer, event, key_released);
     to.put(event.id.0.cast_signed())?;
-    to.put(&event.uuid.to_be_bytes()[..])?;
-    to.put(event.tenant.0)?;
-    to.put(&event.key_digest.0[..])?;
-    to.put(&event.body_digest.0[..])?;
-    to.put(&*event.business_id)?;
-    to.put(&*event.event_type)?;
-    to.put(event.version)?;
-    to.put(&*event.recipient)?;
-    to.put(&*event.ordering_key)?;
-    to.put(&*event.collapse_key)?;
-    to.put(event.urgency as u8)?;
-    to.put(&*event.traceparent)?;
-    to.put(&*event.content_type)?;
-    to.put(event.admitted_at.0)?;
-    to.put(event.key_expires_at.0)?;
-    to.put(key_released)?;
-    to.put(event.first_delivery.0.cast_signed())?;
-    to.put(event.deliveries)?;
-    to.put(event_sum(event, key_released))
+    to.put(&buffer[..])
 }
 
-/// Frees a key: sets the mark and the checksum that goes with it.
-pub const EVENT_RELEASE: &str = "UPDATE event SET key_released = 1, sum = ?2 WHERE id = ?1";
+fn pack_event(buffer: &mut Vec<u8>, event: &Event, key_released: bool) {
+    Packer::new(buffer)
+        .put([u8::from(key_released)])
+        .put(event.uuid.to_le_bytes())
+        .put(event.tenant.0.to_le_bytes())
+        .put(event.key_digest.0)
+        .put(event.body_digest.0)
+        .put(event.version.to_le_bytes())
+        .put(event.admitted_at.0.to_le_bytes())
+        .put(event.key_expires_at.0.to_le_bytes())
+        .put(event.first_delivery.0.to_le_bytes())
+        .put(event.deliveries.to_le_bytes())
+        .put([event.urgency as u8])
+        .text(&event.business_id)
+        .text(&event.event_type)
+        .text(&event.recipient)
+        .text(&event.ordering_key)
+        .text(&event.collapse_key)
+        .text(&event.traceparent)
+        .text(&event.content_type)
+        .seal(event.id.0);
+}
 
-/// Marks an event's key as freed by [`EVENT_RELEASE`].
+/// Replaces an event's row.
+pub const EVENT_UPDATE: &str = "UPDATE event SET row = ?2 WHERE id = ?1";
+
+/// Marks an event's key as freed by [`EVENT_UPDATE`].
 ///
 /// # Errors
 /// SQLite's.
 pub fn release_event(statement: &mut CachedStatement<'_>, event: &Event) -> rusqlite::Result<()> {
-    statement.execute(params![event.id.0.cast_signed(), event_sum(event, true)])?;
+    let mut buffer = Vec::new();
+    pack_event(&mut buffer, event, true);
+    statement.execute(params![event.id.0.cast_signed(), buffer])?;
     Ok(())
 }
 
@@ -396,51 +385,43 @@ pub fn release_event(statement: &mut CachedStatement<'_>, event: &Event) -> rusq
 /// [`RowError`].
 pub fn read_event(row: &Row<'_>) -> Result<EventRow, RowError> {
     let id = unsigned(row, 0)?;
-    let damaged = || RowError::Damaged { table: "event", id };
-    let read = || -> Option<EventRow> {
-        let event = Event {
-            id: EventId(id),
-            uuid: u128::from_be_bytes(fixed(row, 1)?),
-            tenant: TenantId(row.get(2).ok()?),
-            key_digest: KeyDigest(fixed(row, 3)?),
-            body_digest: BodyDigest(fixed(row, 4)?),
-            business_id: text(row, 5)?,
-            event_type: text(row, 6)?,
-            version: row.get(7).ok()?,
-            recipient: text(row, 8)?,
-            ordering_key: text(row, 9)?,
-            collapse_key: text(row, 10)?,
-            urgency: Urgency::from_number(row.get(11).ok()?)?,
-            traceparent: text(row, 12)?,
-            content_type: text(row, 13)?,
-            admitted_at: Time(row.get(14).ok()?),
-            key_expires_at: Time(row.get(15).ok()?),
-            first_delivery: DeliveryId(unsigned(row, 17).ok()?),
-            deliveries: row.get(18).ok()?,
-            payload: Bytes::new(),
-        };
-        let key_released = row.get(16).ok()?;
-        Some(EventRow {
-            event,
-            key_released,
-        })
+    let packed = row.get_ref(1)?.as_blob().ok();
+    packed
+        .and_then(|packed| unpack_event(id, packed))
+        .ok_or(RowError::Damaged { table: "event", id })
+}
+
+fn unpack_event(id: u64, packed: &[u8]) -> Option<EventRow> {
+    let mut values = Unpacker::checked(id, packed)?;
+    let key_released = u8::from_le_bytes(values.take()?) != 0;
+    let event = Event {
+        id: EventId(id),
+        uuid: u128::from_le_bytes(values.take()?),
+        tenant: TenantId(u32::from_le_bytes(values.take()?)),
+        key_digest: KeyDigest(values.take()?),
+        body_digest: BodyDigest(values.take()?),
+        version: u32::from_le_bytes(values.take()?),
+        admitted_at: Time(i64::from_le_bytes(values.take()?)),
+        key_expires_at: Time(i64::from_le_bytes(values.take()?)),
+        first_delivery: DeliveryId(u64::from_le_bytes(values.take()?)),
+        deliveries: u32::from_le_bytes(values.take()?),
+        urgency: Urgency::from_number(u8::from_le_bytes(values.take()?))?,
+        business_id: values.text()?,
+        event_type: values.text()?,
+        recipient: values.text()?,
+        ordering_key: values.text()?,
+        collapse_key: values.text()?,
+        traceparent: values.text()?,
+        content_type: values.text()?,
+        payload: Bytes::new(),
     };
-    let read = read().ok_or_else(damaged)?;
-    let sum: i32 = row.get(19).map_err(|_| damaged())?;
-    match event_sum(&read.event, read.key_released) == sum {
-        true => Ok(read),
-        false => Err(damaged()),
-    }
+    let row = EventRow {
+        event,
+        key_released,
+    };
+    values.is_empty().then_some(row)
 }
 
 pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(i64::cast_unsigned)
-}
-
-fn fixed<const N: usize>(row: &Row<'_>, column: usize) -> Option<[u8; N]> {
-    row.get_ref(column).ok()?.as_blob().ok()?.try_into().ok()
-}
-
-fn text(row: &Row<'_>, column: usize) -> Option<Box<str>> {
-    Some(row.get_ref(column).ok()?.as_str().ok()?.into())
 }

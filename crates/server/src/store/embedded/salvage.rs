@@ -201,8 +201,9 @@ fn write_kept(
     }
     SEGMENT_INSERT.all(file, &kept.segments, bind_segment)?;
     let events: Vec<_> = kept.events.values().collect();
+    let mut packed = Vec::new();
     row::EVENT_INSERT.all(file, &events, |to, row| {
-        row::bind_event(to, &row.event, row.key_released)
+        row::bind_event(to, &mut packed, &row.event, row.key_released)
     })?;
     salvaged.events += events.len() as u64;
     let ids: BTreeSet<u64> = kept
@@ -229,7 +230,7 @@ fn write_kept(
         let known = heads.insert(delivery.endpoint, delivery.id);
         let back = known.or(row.map(|row| row.back)).unwrap_or(DeliveryId(0));
         row::DELIVERY_INSERT.all(file, &[delivery], |to, row| {
-            row::bind_delivery(to, row, back)
+            row::bind_delivery(to, &mut packed, row, back)
         })?;
         salvaged.deliveries += 1;
         salvaged.refolded += u64::from(refolded);

@@ -70,7 +70,8 @@ impl Kind {
     }
 }
 
-/// `sum` is always a checksum over the rest of the row; see [`super::row`].
+/// `sum` is always a checksum over the rest of the row, and `row` begins with one; see
+/// [`super::row`].
 const LEDGER_TABLES: &str = "
 CREATE TABLE file (
     id             INTEGER PRIMARY KEY CHECK (id = 1),
@@ -91,55 +92,16 @@ CREATE TABLE journal (
     entries BLOB NOT NULL             -- see codec.rs
 ) STRICT;
 CREATE TABLE event (
-    id             INTEGER PRIMARY KEY,
-    uuid           BLOB NOT NULL,
-    tenant         INTEGER NOT NULL,
-    key_digest     BLOB NOT NULL,
-    body_digest    BLOB NOT NULL,
-    business_id    TEXT NOT NULL,
-    event_type     TEXT NOT NULL,
-    version        INTEGER NOT NULL,
-    recipient      TEXT NOT NULL,
-    ordering_key   TEXT NOT NULL,
-    collapse_key   TEXT NOT NULL,
-    urgency        INTEGER NOT NULL,  -- 1 very low to 4 high
-    traceparent    TEXT NOT NULL,
-    content_type   TEXT NOT NULL,
-    admitted_at    INTEGER NOT NULL,
-    key_expires_at INTEGER NOT NULL,
-    key_released   INTEGER NOT NULL,
-    first_delivery INTEGER NOT NULL,
-    deliveries     INTEGER NOT NULL,
-    sum            INTEGER NOT NULL
+    id  INTEGER PRIMARY KEY,
+    row BLOB NOT NULL                 -- see row.rs
 ) STRICT;
 CREATE TABLE payload (
     event  INTEGER PRIMARY KEY,
     sealed BLOB NOT NULL
 ) STRICT;
 CREATE TABLE delivery (
-    id               INTEGER PRIMARY KEY,
-    correlation      BLOB NOT NULL,
-    event            INTEGER NOT NULL,
-    tenant           INTEGER NOT NULL,
-    endpoint         INTEGER NOT NULL,
-    policy           INTEGER NOT NULL,
-    guarantee        INTEGER NOT NULL,
-    channel          INTEGER NOT NULL,  -- 1 webhook, 2 Web Push, 3 APNs, 4 FCM
-    state            INTEGER NOT NULL,
-    cause            INTEGER NOT NULL,
-    version          INTEGER NOT NULL,
-    attempt          INTEGER NOT NULL,
-    due_at           INTEGER NOT NULL,
-    expires_at       INTEGER NOT NULL,
-    admitted_at      INTEGER NOT NULL,
-    settled_at       INTEGER NOT NULL,  -- 9223372036854775807 while it is not
-    lane_key         INTEGER,
-    lane_sequence    INTEGER,
-    flags            INTEGER NOT NULL,  -- 1 may have acted, 2^kind for receipts, 512 x unspent
-    last_http_status INTEGER NOT NULL,
-    last_seq         INTEGER NOT NULL,
-    back             INTEGER NOT NULL,  -- the endpoint's delivery before this one, 0 for none
-    sum              INTEGER NOT NULL
+    id  INTEGER PRIMARY KEY,
+    row BLOB NOT NULL                 -- see row.rs
 ) STRICT;
 ";
 

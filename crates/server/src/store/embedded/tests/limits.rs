@@ -186,7 +186,10 @@ fn what_was_changed_behind_the_writer_is_fatal_for_good() {
     record(&mut ledger, &[admission]);
     let other = Connection::open(store.dir.path().join(file_name(1))).unwrap();
     other
-        .execute("UPDATE delivery SET version = 9", [])
+        .execute(
+            "UPDATE delivery SET row = CAST(x'0000000009' || substr(row, 6) AS BLOB)",
+            [],
+        )
         .unwrap();
     let accepted = author.accept(DeliveryId(1));
     let fatal = ledger.record(&[accepted]).unwrap_err();
