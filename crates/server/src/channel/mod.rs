@@ -9,6 +9,7 @@
 //! means; the core says what follows from it.
 
 pub mod apns;
+pub mod fcm;
 pub mod reaction;
 pub mod webhook;
 
