@@ -27,6 +27,8 @@ GET    /_/requests         what arrived, a JSON object a line; ?path= (may end i
                            processed=, signature=, body=, after= (a serial), limit=
 GET    /_/requests/count   how many, with the same filters
 POST   /_/clear            forgets what arrived; behaviours stay
+GET    /_/fcm/account      a service account of FCM, ?project= (demo)
+POST   /_/fcm/revoke       takes every access token of FCM back
 POST   /_/tally            begins to count numbered bodies (for benchmarks)
 GET    /_/tally            what was counted
 POST   /_/push/subscribe   push subscriptions without a user agent, {"count":1,"key":"..."}
@@ -38,6 +40,17 @@ GET    /_/push/history     what became of pushes, a JSON object a line; ?endpoin
 #[serde(deny_unknown_fields)]
 struct WhichPath {
     path: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichProject {
+    #[serde(default = "demo")]
+    project: String,
+}
+
+fn demo() -> String {
+    "demo".to_owned()
 }
 
 #[derive(Serialize)]
@@ -80,6 +93,16 @@ pub(super) async fn answer(
         }),
         (&Method::POST, "/_/clear") => {
             state.clear();
+            Ok(text("application/json", "{}\n".to_owned()))
+        }
+        (&Method::GET, "/_/fcm/account") => query(&head.uri).map(|which: WhichProject| {
+            let account = state
+                .fcm
+                .account(&which.project, &super::fcm::origin(&head));
+            text("application/json", format!("{account:#}\n"))
+        }),
+        (&Method::POST, "/_/fcm/revoke") => {
+            state.fcm.revoke();
             Ok(text("application/json", "{}\n".to_owned()))
         }
         (&Method::POST, "/_/tally") => expect(state, &body),

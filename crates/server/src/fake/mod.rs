@@ -1,4 +1,5 @@
-//! The fake: a webhook sink that verifies, records, and misbehaves as told, and a push service.
+//! The fake: a webhook sink that verifies, records, and misbehaves as told, a push service, and FCM
+//! under the paths of its API.
 //!
 //! A [`Fake`] serves HTTP/1.1 and h2c on one address and, if asked, the same over TLS on another.
 //! What a path does is a [`Behaviour`], set by the library or over `/_/behaviour`; what arrived is
@@ -10,6 +11,7 @@
 
 mod admin;
 mod behaviour;
+pub mod fcm;
 pub mod push;
 mod record;
 mod serve;
@@ -208,6 +210,30 @@ impl Fake {
     #[must_use]
     pub fn requests(&self, filter: &Filter) -> Vec<Record> {
         self.state.find(filter)
+    }
+
+    /// The service account of an FCM project, as the text of the file that Google's console gives
+    /// out: its token URL is this fake's.
+    #[must_use]
+    pub fn fcm_account(&self, project: &str) -> String {
+        self.state.fcm.account(project, &self.url("")).to_string()
+    }
+
+    /// Where requests of an FCM project go, without TLS.
+    #[must_use]
+    pub fn fcm_url(&self, project: &str) -> String {
+        self.url(&format!("/v1/projects/{project}/messages:send"))
+    }
+
+    /// Takes every FCM access token back.
+    pub fn fcm_revoke(&self) {
+        self.state.fcm.revoke();
+    }
+
+    /// FCM access tokens that were granted since the start.
+    #[must_use]
+    pub fn fcm_granted(&self) -> u64 {
+        self.state.fcm.granted()
     }
 
     /// How many requests arrived since the start or the last clearing, kept or not.

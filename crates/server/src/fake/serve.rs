@@ -11,6 +11,7 @@ use hyper::body::{Bytes, Incoming};
 
 use super::admin;
 use super::behaviour::{Act, Answer, Choice, RetryAfter};
+use super::fcm;
 use super::push::{self, Doing};
 use super::record::{FIELD_BYTES_MAX, Record};
 use super::signature::{self, Verdict};
@@ -41,6 +42,9 @@ pub(super) async fn answer(
 ) -> Result<Response<Reply>, Broken> {
     if request.uri().path().starts_with("/_/") {
         return admin::answer(state, request).await;
+    }
+    if fcm::is_ours(request.uri().path()) {
+        return fcm::answer(state, word, request).await;
     }
     let (head, incoming) = request.into_parts();
     let visit = state.visit(head.uri.path());
@@ -137,7 +141,7 @@ fn note(state: &State, visit: &Visit, headers: &HeaderMap, seen: &Seen<'_>, at_u
     })
 }
 
-async fn perform(
+pub(super) async fn perform(
     state: &State,
     word: &Word,
     act: &Act,
@@ -166,7 +170,7 @@ async fn perform(
     }
 }
 
-fn broken(word: &Word, misdeed: Misdeed) -> Result<Response<Reply>, Broken> {
+pub(super) fn broken(word: &Word, misdeed: Misdeed) -> Result<Response<Reply>, Broken> {
     *word.lock() = Some(misdeed);
     Err(Broken)
 }

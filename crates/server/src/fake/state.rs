@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) records: bool,
     /// Bytes of a body that a record keeps.
     pub(super) body_keep_bytes: usize,
+    /// Accounts and access tokens of FCM.
+    pub(super) fcm: super::fcm::Accounts,
 }
 
 struct Inner {
@@ -70,6 +72,7 @@ impl State {
             records: records_max > 0,
             body_keep_bytes,
             push: Subscriptions::new(origin),
+            fcm: super::fcm::Accounts::default(),
             inner: Mutex::new(Inner {
                 exact: HashMap::new(),
                 prefixes: BTreeMap::new(),
