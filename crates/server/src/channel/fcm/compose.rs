@@ -13,8 +13,8 @@
 //! | `data` | `data`; what is no string becomes its JSON text |
 //! | `fcm` | merged over all of the above (RFC 7396) |
 //!
-//! Every other payload is one value of `data`: `payload`, beside `payload_encoding` = `base64` if it
-//! is no text. What Postrider adds is in `data` under names that begin with `postrider_`.
+//! Every other payload is one value of `data`: `payload`, beside `payload_encoding` = `base64` if
+//! it is no text. What Postrider adds is in `data` under names that begin with `postrider_`.
 //!
 //! A repeat replaces what is shown: on Android by the tag, on Apple's devices by
 //! `apns-collapse-id`, in browsers by `Topic`. The same goes for the time to live. Where the

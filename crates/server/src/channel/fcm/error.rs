@@ -119,11 +119,20 @@ mod tests {
         };
         let table = [
             (fcm("NOT_FOUND", "UNREGISTERED"), "UNREGISTERED"),
-            (fcm("PERMISSION_DENIED", "SENDER_ID_MISMATCH"), "SENDER_ID_MISMATCH"),
+            (
+                fcm("PERMISSION_DENIED", "SENDER_ID_MISMATCH"),
+                "SENDER_ID_MISMATCH",
+            ),
             (fcm("NOT_FOUND", ""), "NOT_FOUND"),
-            (r#"{"error":{"code":404,"status":"NOT_FOUND"}}"#.into(), "NOT_FOUND"),
+            (
+                r#"{"error":{"code":404,"status":"NOT_FOUND"}}"#.into(),
+                "NOT_FOUND",
+            ),
             (r#"{"error":{"code":404}}"#.into(), ""),
-            ("<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>".into(), "NOT_JSON"),
+            (
+                "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>".into(),
+                "NOT_JSON",
+            ),
             (String::new(), "NOT_JSON"),
             ("{}".into(), "NOT_JSON"),
             (r#"{"error":"invalid_grant"}"#.into(), "NOT_JSON"),
@@ -145,12 +154,19 @@ mod tests {
                     .into(),
                 "INVALID_ARGUMENT/token",
             ),
-            (fcm("INVALID_ARGUMENT", "INVALID_ARGUMENT"), "INVALID_ARGUMENT"),
-            (fcm("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"), "QUOTA_EXCEEDED"),
+            (
+                fcm("INVALID_ARGUMENT", "INVALID_ARGUMENT"),
+                "INVALID_ARGUMENT",
+            ),
+            (
+                fcm("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"),
+                "QUOTA_EXCEEDED",
+            ),
             (
                 r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[
                 {"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError",
-                "errorCode":"QUOTA_EXCEEDED"},{"@type":"type.googleapis.com/google.rpc.QuotaFailure",
+                "errorCode":"QUOTA_EXCEEDED"},{"@type":
+                "type.googleapis.com/google.rpc.QuotaFailure",
                 "violations":[{"subject":"device:t","description":"Device message rate exceeded"}]}
                 ]}}"#
                     .into(),

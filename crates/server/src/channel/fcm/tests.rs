@@ -55,8 +55,7 @@ fn fields() -> String {
     let kind = "type.googleapis.com/google.rpc.BadRequest";
     let violations = json!([{ "field": "message.data[0].value", "description": "TYPE_STRING" }]);
     let details = json!([{ "@type": kind, "fieldViolations": violations }]);
-    json!({ "error": { "message": "Invalid value", "status": "INVALID_ARGUMENT", "details": details } })
-        .to_string()
+    json!({ "error": { "status": "INVALID_ARGUMENT", "details": details } }).to_string()
 }
 
 fn token() -> String {
@@ -91,64 +90,195 @@ type Row = (
     bool,
 );
 
-#[rustfmt::skip]
+/// Refused for good, and a person should look at it.
+fn bug(code: u16, body: String, cause: Cause) -> Row {
+    (
+        code,
+        body,
+        Reject,
+        cause,
+        false,
+        Action::None,
+        Scope::None,
+        0,
+        true,
+    )
+}
+
+/// The device is not to be reached any more.
+fn gone(code: u16, body: String, cause: Cause, action: Action) -> Row {
+    (
+        code,
+        body,
+        Gone,
+        cause,
+        false,
+        action,
+        Scope::Endpoint,
+        0,
+        false,
+    )
+}
+
+/// Our credentials, or our URL: everything waits for a person.
+fn pause(code: u16, body: String, cause: Cause) -> Row {
+    (
+        code,
+        body,
+        Blocked,
+        cause,
+        false,
+        Action::PauseRoute,
+        Scope::Route,
+        0,
+        true,
+    )
+}
+
+/// To be repeated, ten seconds later at the earliest.
+fn later(code: u16, body: String, cause: Cause, acted: bool) -> Row {
+    (
+        code,
+        body,
+        Retry,
+        cause,
+        acted,
+        Action::None,
+        Scope::None,
+        10,
+        false,
+    )
+}
+
+/// To be repeated a minute later at the earliest.
+fn slower(body: String, cause: Cause, scope: Scope) -> Row {
+    (
+        429,
+        body,
+        Throttle,
+        cause,
+        false,
+        Action::None,
+        scope,
+        60,
+        false,
+    )
+}
+
+fn html() -> String {
+    "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>".to_owned()
+}
+
 fn expected() -> Vec<Row> {
-    use Action as A;
-    use Scope as S;
-    let html = || "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>".to_owned();
+    [expected_refusals(), expected_waits()].concat()
+}
+
+fn expected_refusals() -> Vec<Row> {
+    use Action::{Detach, Quarantine, Retire};
+    let invalid = "INVALID_ARGUMENT";
+    let denied = "PERMISSION_DENIED";
     vec![
-        (200, r#"{"name":"projects/p/messages/1"}"#.into(), Accept, Cause::Accepted, false, A::None, S::None, 0, false),
         // "INVALID_ARGUMENT (HTTP error code = 400)": fields are ours, a token is the device's.
-        (400, fields(), Reject, Cause::BadRequest, false, A::None, S::None, 0, true),
-        (400, token(), Gone, Cause::BadToken, false, A::Quarantine, S::Endpoint, 0, false),
-        (400, error("INVALID_ARGUMENT", "INVALID_ARGUMENT"), Reject, Cause::BadRequest, false, A::None, S::None, 0, true),
-        (400, error("FAILED_PRECONDITION", ""), Reject, Cause::BadRequest, false, A::None, S::None, 0, true),
-        (400, error("OUT_OF_RANGE", ""), Reject, Cause::BadRequest, false, A::None, S::None, 0, true),
-        (400, html(), Reject, Cause::BadRequest, false, A::None, S::None, 0, true),
+        bug(400, fields(), Cause::BadRequest),
+        gone(400, token(), Cause::BadToken, Quarantine),
+        bug(400, error(invalid, invalid), Cause::BadRequest),
+        bug(400, error("FAILED_PRECONDITION", ""), Cause::BadRequest),
+        bug(400, error("OUT_OF_RANGE", ""), Cause::BadRequest),
+        bug(400, html(), Cause::BadRequest),
         // "THIRD_PARTY_AUTH_ERROR (HTTP error code = 401)": APNs certificate or web push auth key.
-        (401, error("UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR"), Blocked, Cause::AuthFailure, false, A::PauseRoute, S::Route, 0, true),
-        (401, error("UNAUTHENTICATED", "APNS_AUTH_ERROR"), Blocked, Cause::AuthFailure, false, A::PauseRoute, S::Route, 0, true),
-        (401, error("UNAUTHENTICATED", ""), Retry, Cause::AuthFailure, false, A::Remint, S::Route, 10, false),
-        (401, html(), Blocked, Cause::AuthFailure, false, A::PauseRoute, S::Route, 0, true),
+        pause(401, error("", "THIRD_PARTY_AUTH_ERROR"), Cause::AuthFailure),
+        pause(401, error("", "APNS_AUTH_ERROR"), Cause::AuthFailure),
+        pause(401, html(), Cause::AuthFailure),
         // "SENDER_ID_MISMATCH (HTTP error code = 403)": the token is another sender's.
-        (403, error("PERMISSION_DENIED", "SENDER_ID_MISMATCH"), Gone, Cause::KeyMismatch, false, A::Detach, S::Endpoint, 0, false),
-        (403, error("PERMISSION_DENIED", ""), Blocked, Cause::AuthFailure, false, A::PauseRoute, S::Route, 0, true),
-        (403, html(), Blocked, Cause::AuthFailure, false, A::PauseRoute, S::Route, 0, true),
+        gone(
+            403,
+            error(denied, "SENDER_ID_MISMATCH"),
+            Cause::KeyMismatch,
+            Detach,
+        ),
+        pause(403, error(denied, ""), Cause::AuthFailure),
+        pause(403, html(), Cause::AuthFailure),
         // "UNREGISTERED (HTTP error code = 404)": the app instance was unregistered.
-        (404, error("NOT_FOUND", "UNREGISTERED"), Gone, Cause::Gone, false, A::Retire, S::Endpoint, 0, false),
-        (404, error("NOT_FOUND", "UNREGISTERED_FID"), Gone, Cause::Gone, false, A::Retire, S::Endpoint, 0, false),
-        (404, error("NOT_FOUND", ""), Gone, Cause::NotFound, false, A::Retire, S::Endpoint, 0, false),
+        gone(404, error("NOT_FOUND", "UNREGISTERED"), Cause::Gone, Retire),
+        gone(
+            404,
+            error("NOT_FOUND", "UNREGISTERED_FID"),
+            Cause::Gone,
+            Retire,
+        ),
+        gone(404, error("NOT_FOUND", ""), Cause::NotFound, Retire),
         // A page instead of JSON is a wrong URL: no token is given up for it.
-        (404, html(), Blocked, Cause::NotFound, false, A::PauseRoute, S::Route, 0, true),
-        (404, error("SOMETHING_NEW", ""), Blocked, Cause::NotFound, false, A::PauseRoute, S::Route, 0, true),
-        // "QUOTA_EXCEEDED (HTTP error code = 429)": exponential backoff, a minute at least.
-        (429, device_quota(), Throttle, Cause::DeviceThrottled, false, A::None, S::Endpoint, 60, false),
-        (429, error("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"), Throttle, Cause::RateLimited, false, A::None, S::Route, 60, false),
-        (429, error("RESOURCE_EXHAUSTED", ""), Throttle, Cause::RateLimited, false, A::None, S::Route, 60, false),
-        (429, html(), Throttle, Cause::RateLimited, false, A::None, S::Route, 60, false),
-        // "INTERNAL (HTTP error code = 500)", "UNAVAILABLE (HTTP error code = 503)": repeat.
-        (500, error("INTERNAL", "INTERNAL"), Retry, Cause::ServiceDegraded, true, A::None, S::None, 10, false),
-        (500, html(), Retry, Cause::ServiceDegraded, true, A::None, S::None, 10, false),
-        (502, error("UNAVAILABLE", ""), Retry, Cause::ServiceDegraded, true, A::None, S::None, 10, false),
-        (502, html(), Retry, Cause::ServiceDegraded, true, A::None, S::None, 10, false),
-        (503, error("UNAVAILABLE", "UNAVAILABLE"), Retry, Cause::ServiceDegraded, true, A::None, S::None, 10, false),
-        (504, error("DEADLINE_EXCEEDED", ""), Retry, Cause::ServiceDegraded, true, A::None, S::None, 10, false),
-        (504, error("UNAVAILABLE", ""), Retry, Cause::ServiceDegraded, true, A::None, S::None, 10, false),
-        (503, html(), Retry, Cause::ServiceDegraded, true, A::None, S::None, 10, false),
-        // A code counts with whatever status it comes.
-        (410, error("", "UNREGISTERED"), Gone, Cause::Gone, false, A::Retire, S::Endpoint, 0, false),
-        (410, error("", "UNREGISTERED_FID"), Gone, Cause::Gone, false, A::Retire, S::Endpoint, 0, false),
-        (400, error("", "SENDER_ID_MISMATCH"), Gone, Cause::KeyMismatch, false, A::Detach, S::Endpoint, 0, false),
-        (403, error("", "THIRD_PARTY_AUTH_ERROR"), Blocked, Cause::AuthFailure, false, A::PauseRoute, S::Route, 0, true),
-        // "UNSPECIFIED_ERROR: no more information is available".
-        (500, error("", "UNSPECIFIED_ERROR"), Retry, Cause::ServiceDegraded, true, A::None, S::None, 10, false),
+        pause(404, html(), Cause::NotFound),
+        pause(404, error("SOMETHING_NEW", ""), Cause::NotFound),
+        // A code counts with whatever HTTP status it comes.
+        gone(410, error("", "UNREGISTERED"), Cause::Gone, Retire),
+        gone(410, error("", "UNREGISTERED_FID"), Cause::Gone, Retire),
+        gone(
+            400,
+            error("", "SENDER_ID_MISMATCH"),
+            Cause::KeyMismatch,
+            Detach,
+        ),
+        pause(403, error("", "THIRD_PARTY_AUTH_ERROR"), Cause::AuthFailure),
         // What only HTTP says.
-        (302, String::new(), Reject, Cause::Redirected, false, A::None, S::None, 0, true),
-        (408, String::new(), Retry, Cause::RequestTimeout, true, A::None, S::None, 10, false),
-        (413, html(), Reject, Cause::PayloadTooLarge, false, A::None, S::None, 0, true),
-        (425, String::new(), Retry, Cause::TooEarly, false, A::None, S::None, 10, false),
-        (405, html(), Reject, Cause::ClientError, false, A::None, S::None, 0, true),
-        (999, String::new(), Reject, Cause::Unresolved, false, A::None, S::None, 0, true),
+        bug(302, String::new(), Cause::Redirected),
+        bug(405, html(), Cause::ClientError),
+        bug(413, html(), Cause::PayloadTooLarge),
+        bug(999, String::new(), Cause::Unresolved),
+    ]
+}
+
+fn expected_waits() -> Vec<Row> {
+    let degraded = Cause::ServiceDegraded;
+    let exhausted = "RESOURCE_EXHAUSTED";
+    let name = r#"{"name":"projects/p/messages/1"}"#.to_owned();
+    let unauthenticated = error("UNAUTHENTICATED", "");
+    let (remint, route) = (Action::Remint, Scope::Route);
+    vec![
+        (
+            200,
+            name,
+            Accept,
+            Cause::Accepted,
+            false,
+            Action::None,
+            Scope::None,
+            0,
+            false,
+        ),
+        (
+            401,
+            unauthenticated,
+            Retry,
+            Cause::AuthFailure,
+            false,
+            remint,
+            route,
+            10,
+            false,
+        ),
+        // "QUOTA_EXCEEDED (HTTP error code = 429)": back off, a minute at least.
+        slower(device_quota(), Cause::DeviceThrottled, Scope::Endpoint),
+        slower(
+            error(exhausted, "QUOTA_EXCEEDED"),
+            Cause::RateLimited,
+            route,
+        ),
+        slower(error(exhausted, ""), Cause::RateLimited, route),
+        slower(html(), Cause::RateLimited, route),
+        // "INTERNAL (HTTP error code = 500)", "UNAVAILABLE (HTTP error code = 503)": repeat.
+        later(500, error("INTERNAL", "INTERNAL"), degraded, true),
+        later(500, html(), degraded, true),
+        later(502, error("UNAVAILABLE", ""), degraded, true),
+        later(502, html(), degraded, true),
+        later(503, error("UNAVAILABLE", "UNAVAILABLE"), degraded, true),
+        later(503, html(), degraded, true),
+        later(504, error("DEADLINE_EXCEEDED", ""), degraded, true),
+        later(504, error("UNAVAILABLE", ""), degraded, true),
+        // "UNSPECIFIED_ERROR: no more information is available".
+        later(500, error("", "UNSPECIFIED_ERROR"), degraded, true),
+        later(408, String::new(), Cause::RequestTimeout, true),
+        later(425, String::new(), Cause::TooEarly, false),
     ]
 }
 
