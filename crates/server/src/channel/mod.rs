@@ -11,6 +11,7 @@
 pub mod apns;
 pub mod fcm;
 pub mod reaction;
+pub mod web_push;
 pub mod webhook;
 
 use bytes::Bytes;
