@@ -216,19 +216,19 @@ class Guard {
 
   /** Notes that it was shown, and forgets the oldest ids. */
   async shown(id) {
-    const row = { at: this.#now(), shown: true };
-    await this.#store.update(SEEN, id, () => row);
+    const at = this.#now();
+    await this.#store.update(SEEN, id, (old) => ({ ...old, at, shown: true }));
     await this.#store.trim(SEEN, IDS_MAX);
   }
 
-  /** Notes that another takes the place of this one on the screen: nobody dismisses it. */
-  async replaced(id) {
-    await this.#store.update(SEEN, id, (old) => old && { ...old, replaced: true });
+  /** Notes that nobody dismisses it when it leaves: it was clicked, or another takes its place. */
+  async leaves(id) {
+    await this.#store.update(SEEN, id, (old) => old && { ...old, left: true });
   }
 
-  /** Whether another has taken its place. */
-  async wasReplaced(id) {
-    return (await this.#store.read(SEEN, id))?.replaced ?? false;
+  /** Whether it left in one of these ways. */
+  async hasLeft(id) {
+    return (await this.#store.read(SEEN, id))?.left ?? false;
   }
 
   /** Gives a claim back: it could not be shown, and the next one may try. */
@@ -470,18 +470,15 @@ async function tell({ subscription, replaces, publicKey, store, register, now })
   if (unchanged && now() - told.at < REFRESH_MS) {
     return false;
   }
+  // In the words of POST /v1/devices, so that a backend can pass it on as it is.
+  const registration = { endpoint, keys, application_server_key: publicKey };
   replaces ??= told?.endpoint;
-  const registration = { endpoint, keys, publicKey };
   if (replaces && replaces !== endpoint) {
-    registration.replaces = replaces;
+    registration.previous_endpoint = replaces;
   }
   await register(registration);
-  await store.update("settings", "registration", () => ({
-    at: now(),
-    endpoint,
-    ...keys,
-    publicKey,
-  }));
+  const row = { at: now(), endpoint, ...keys, publicKey };
+  await store.update("settings", "registration", () => row);
   return true;
 }
 
@@ -550,6 +547,7 @@ class Worker {
   #scope;
   #opening;
   #gathering;
+  #turn = Promise.resolve();
 
   constructor(options, scope) {
     this.#options = options;
@@ -557,25 +555,15 @@ class Worker {
   }
 
   async push(event) {
-    const { guard } = await this.#open();
-    const { id, title, options, data } = interpret(event.data?.text() ?? "", this.#options);
-    if (id && !(await guard.claim(id))) {
-      return this.flush();
+    const read = interpret(event.data?.text() ?? "", this.#options);
+    // One after the other, so that what replaces another finds it shown.
+    const shown = this.#turn.then(() => this.#show(read));
+    this.#turn = shown.catch(() => {});
+    if (await shown) {
+      await this.#receipt(read.data, "displayed");
+    } else {
+      await this.flush();
     }
-    try {
-      await this.#replace(options.tag, id, guard);
-      const shown = { ...options, data: { postrider: data } };
-      await this.#scope.registration.showNotification(title, shown);
-    } catch (error) {
-      if (id) {
-        await guard.release(id);
-      }
-      throw error;
-    }
-    if (id) {
-      await guard.shown(id);
-    }
-    await this.#receipt(data, "displayed");
   }
 
   async click(event) {
@@ -586,6 +574,10 @@ class Worker {
     event.notification.close();
     // The browser grants a window only to who asks at once.
     const opened = this.#visit(data.urls?.[event.action] ?? data.url);
+    const { guard } = await this.#open();
+    if (data.id) {
+      await guard.leaves(data.id);
+    }
     await Promise.allSettled([opened, this.#receipt(data, "clicked")]);
   }
 
@@ -595,7 +587,7 @@ class Worker {
       return;
     }
     const { guard } = await this.#open();
-    if (!(await guard.wasReplaced(data.id))) {
+    if (!(await guard.hasLeft(data.id))) {
       await this.#receipt(data, "dismissed");
     }
   }
@@ -631,6 +623,28 @@ class Worker {
     }
   }
 
+  /** Whether it was shown; a repeat is not. */
+  async #show({ id, title, options, data }) {
+    const { guard } = await this.#open();
+    if (id && !(await guard.claim(id))) {
+      return false;
+    }
+    try {
+      await this.#replace(options.tag, id, guard);
+      const shown = { ...options, data: { postrider: data } };
+      await this.#scope.registration.showNotification(title, shown);
+    } catch (error) {
+      if (id) {
+        await guard.release(id);
+      }
+      throw error;
+    }
+    if (id) {
+      await guard.shown(id);
+    }
+    return true;
+  }
+
   async #receipt({ id, receipt }, kind) {
     if (!id || !receipt?.url || !receipt.token) {
       return;
@@ -644,7 +658,7 @@ class Worker {
     await this.#gathering;
   }
 
-  /** Some browsers tell of a replaced notification as if somebody had closed it. */
+  /** Firefox tells of a replaced notification as if somebody had closed it. */
   async #replace(tag, id, guard) {
     if (!tag) {
       return;
@@ -652,7 +666,7 @@ class Worker {
     for (const old of await this.#scope.registration.getNotifications({ tag })) {
       const replaced = old.data?.postrider?.id;
       if (replaced && replaced !== id) {
-        await guard.replaced(replaced);
+        await guard.leaves(replaced);
       }
     }
   }

@@ -54,6 +54,14 @@ pub const NODE: Need = Need {
     tests: &[],
 };
 
+/// A real browser, which knows whether a push can be read and shown.
+pub const FIREFOX: Need = Need {
+    package: "firefox-esr",
+    probe: &["firefox-esr", "--version"],
+    purpose: "proving in a real browser that a notification is seen, and once",
+    tests: &[],
+};
+
 /// A client that people copy lines for.
 pub const CURL: Need = Need {
     package: "curl",

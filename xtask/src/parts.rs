@@ -2,7 +2,7 @@
 //!
 //! Absent here: how a part is run and counted; see [`crate::test`].
 
-use crate::needs::{CURL, NODE, Need, PYTHON, STRACE};
+use crate::needs::{CURL, FIREFOX, NODE, Need, PYTHON, STRACE};
 
 /// One part of the suite.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +140,12 @@ pub const PARTS: &[Part] = &[
         about: "the client packages, by their own tests",
         work: Work::Tests(&["--package", "postrider", "--test", "packages"]),
         needs: &[NODE],
+    },
+    Part {
+        name: "firefox",
+        about: "a real browser subscribes, shows each notification once, and confirms it",
+        work: Work::Tests(&["--package", "postrider", "--test", "firefox"]),
+        needs: &[FIREFOX],
     },
     Part {
         name: "doc",

@@ -32,19 +32,19 @@ export class Guard {
 
   /** Notes that it was shown, and forgets the oldest ids. */
   async shown(id) {
-    const row = { at: this.#now(), shown: true };
-    await this.#store.update(SEEN, id, () => row);
+    const at = this.#now();
+    await this.#store.update(SEEN, id, (old) => ({ ...old, at, shown: true }));
     await this.#store.trim(SEEN, IDS_MAX);
   }
 
-  /** Notes that another takes the place of this one on the screen: nobody dismisses it. */
-  async replaced(id) {
-    await this.#store.update(SEEN, id, (old) => old && { ...old, replaced: true });
+  /** Notes that nobody dismisses it when it leaves: it was clicked, or another takes its place. */
+  async leaves(id) {
+    await this.#store.update(SEEN, id, (old) => old && { ...old, left: true });
   }
 
-  /** Whether another has taken its place. */
-  async wasReplaced(id) {
-    return (await this.#store.read(SEEN, id))?.replaced ?? false;
+  /** Whether it left in one of these ways. */
+  async hasLeft(id) {
+    return (await this.#store.read(SEEN, id))?.left ?? false;
   }
 
   /** Gives a claim back: it could not be shown, and the next one may try. */

@@ -71,18 +71,17 @@ export async function unsubscribe(options = {}) {
   if (!registration) {
     return false;
   }
-  const { unregister } = registrar(options);
+  const { unregister } = options;
   return end({ manager: registration.pushManager, store: await openStore(), unregister });
 }
 
 async function keep(options) {
-  const { publicKey, worker = WORKER, scope, type = "classic" } = options;
+  const { publicKey, register, worker = WORKER, scope, type = "classic" } = options;
   const registration = await navigator.serviceWorker.register(worker, { scope, type });
   await active(registration);
   flush(registration);
   window.addEventListener("online", () => flush(registration));
   const store = await openStore();
-  const { register } = registrar(options);
   return ensure({ manager: registration.pushManager, store, publicKey, register });
 }
 
@@ -105,27 +104,4 @@ function active(registration) {
     };
     look();
   });
-}
-
-/** How the server is told: by the application's own functions, or its API with a token. */
-function registrar({ register, unregister, serverUrl, token }) {
-  if (register || !serverUrl) {
-    return { register, unregister };
-  }
-  const ask = async (method, body) => {
-    const bearer = typeof token === "function" ? await token() : token;
-    const answer = await fetch(new URL("/v1/devices", serverUrl), {
-      method,
-      headers: { "content-type": "application/json", authorization: `Bearer ${bearer}` },
-      body: JSON.stringify(body),
-      credentials: "omit",
-    });
-    if (!answer.ok) {
-      throw new PushError("server", `the server answered ${answer.status}`);
-    }
-  };
-  return {
-    register: (registration) => ask("POST", registration),
-    unregister: (registration) => ask("DELETE", registration),
-  };
 }

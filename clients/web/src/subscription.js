@@ -64,18 +64,15 @@ async function tell({ subscription, replaces, publicKey, store, register, now })
   if (unchanged && now() - told.at < REFRESH_MS) {
     return false;
   }
+  // In the words of POST /v1/devices, so that a backend can pass it on as it is.
+  const registration = { endpoint, keys, application_server_key: publicKey };
   replaces ??= told?.endpoint;
-  const registration = { endpoint, keys, publicKey };
   if (replaces && replaces !== endpoint) {
-    registration.replaces = replaces;
+    registration.previous_endpoint = replaces;
   }
   await register(registration);
-  await store.update("settings", "registration", () => ({
-    at: now(),
-    endpoint,
-    ...keys,
-    publicKey,
-  }));
+  const row = { at: now(), endpoint, ...keys, publicKey };
+  await store.update("settings", "registration", () => row);
   return true;
 }
 

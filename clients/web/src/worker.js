@@ -45,6 +45,7 @@ class Worker {
   #scope;
   #opening;
   #gathering;
+  #turn = Promise.resolve();
 
   constructor(options, scope) {
     this.#options = options;
@@ -52,25 +53,15 @@ class Worker {
   }
 
   async push(event) {
-    const { guard } = await this.#open();
-    const { id, title, options, data } = interpret(event.data?.text() ?? "", this.#options);
-    if (id && !(await guard.claim(id))) {
-      return this.flush();
+    const read = interpret(event.data?.text() ?? "", this.#options);
+    // One after the other, so that what replaces another finds it shown.
+    const shown = this.#turn.then(() => this.#show(read));
+    this.#turn = shown.catch(() => {});
+    if (await shown) {
+      await this.#receipt(read.data, "displayed");
+    } else {
+      await this.flush();
     }
-    try {
-      await this.#replace(options.tag, id, guard);
-      const shown = { ...options, data: { postrider: data } };
-      await this.#scope.registration.showNotification(title, shown);
-    } catch (error) {
-      if (id) {
-        await guard.release(id);
-      }
-      throw error;
-    }
-    if (id) {
-      await guard.shown(id);
-    }
-    await this.#receipt(data, "displayed");
   }
 
   async click(event) {
@@ -81,6 +72,10 @@ class Worker {
     event.notification.close();
     // The browser grants a window only to who asks at once.
     const opened = this.#visit(data.urls?.[event.action] ?? data.url);
+    const { guard } = await this.#open();
+    if (data.id) {
+      await guard.leaves(data.id);
+    }
     await Promise.allSettled([opened, this.#receipt(data, "clicked")]);
   }
 
@@ -90,7 +85,7 @@ class Worker {
       return;
     }
     const { guard } = await this.#open();
-    if (!(await guard.wasReplaced(data.id))) {
+    if (!(await guard.hasLeft(data.id))) {
       await this.#receipt(data, "dismissed");
     }
   }
@@ -126,6 +121,28 @@ class Worker {
     }
   }
 
+  /** Whether it was shown; a repeat is not. */
+  async #show({ id, title, options, data }) {
+    const { guard } = await this.#open();
+    if (id && !(await guard.claim(id))) {
+      return false;
+    }
+    try {
+      await this.#replace(options.tag, id, guard);
+      const shown = { ...options, data: { postrider: data } };
+      await this.#scope.registration.showNotification(title, shown);
+    } catch (error) {
+      if (id) {
+        await guard.release(id);
+      }
+      throw error;
+    }
+    if (id) {
+      await guard.shown(id);
+    }
+    return true;
+  }
+
   async #receipt({ id, receipt }, kind) {
     if (!id || !receipt?.url || !receipt.token) {
       return;
@@ -139,7 +156,7 @@ class Worker {
     await this.#gathering;
   }
 
-  /** Some browsers tell of a replaced notification as if somebody had closed it. */
+  /** Firefox tells of a replaced notification as if somebody had closed it. */
   async #replace(tag, id, guard) {
     if (!tag) {
       return;
@@ -147,7 +164,7 @@ class Worker {
     for (const old of await this.#scope.registration.getNotifications({ tag })) {
       const replaced = old.data?.postrider?.id;
       if (replaced && replaced !== id) {
-        await guard.replaced(replaced);
+        await guard.leaves(replaced);
       }
     }
   }

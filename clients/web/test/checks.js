@@ -73,16 +73,16 @@ export const checks = {
     equal(await guard.claim("id 0"), true);
   },
 
-  async "what was replaced is known as such"(store) {
+  async "what was clicked or replaced is known to have left"(store) {
     const guard = new Guard(store);
     await guard.claim("old");
     await guard.shown("old");
-    equal(await guard.wasReplaced("old"), false);
-    await guard.replaced("old");
-    equal(await guard.wasReplaced("old"), true);
+    equal(await guard.hasLeft("old"), false);
+    await guard.leaves("old");
+    equal(await guard.hasLeft("old"), true);
     equal(await guard.claim("old"), false);
-    await guard.replaced("never seen");
-    equal(await guard.wasReplaced("never seen"), false);
+    await guard.leaves("never seen");
+    equal(await guard.hasLeft("never seen"), false);
   },
 
   async "receipts go in batches, oldest first, each kind once, each URL apart"(store) {

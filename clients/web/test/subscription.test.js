@@ -52,7 +52,7 @@ test("the server is told once, and again after a day", async () => {
   browser.time += REFRESH_MS;
   assert.equal((await browser.ensure(KEY)).registered, true);
   const keys = { p256dh: "phttps://push.example/1", auth: "a" };
-  const registration = { endpoint: "https://push.example/1", keys, publicKey: KEY };
+  const registration = { endpoint: "https://push.example/1", keys, application_server_key: KEY };
   assert.deepEqual(browser.told, [registration, registration]);
 });
 
@@ -63,7 +63,7 @@ test("another key makes another subscription, which replaces the first", async (
   const key = new Uint8Array(browser.manager.current.options.applicationServerKey);
   assert.deepEqual(key, bytes(OTHER));
   assert.equal(browser.told[1].endpoint, "https://push.example/2");
-  assert.equal(browser.told[1].replaces, "https://push.example/1");
+  assert.equal(browser.told[1].previous_endpoint, "https://push.example/1");
 });
 
 test("a subscription that the browser ended is made again with its key", async () => {
@@ -71,8 +71,8 @@ test("a subscription that the browser ended is made again with its key", async (
   await browser.ensure(KEY);
   browser.manager.current = null;
   await renew({ ...browser, event: {} });
-  assert.equal(browser.told[1].publicKey, KEY);
-  assert.equal(browser.told[1].replaces, "https://push.example/1");
+  assert.equal(browser.told[1].application_server_key, KEY);
+  assert.equal(browser.told[1].previous_endpoint, "https://push.example/1");
   const stranger = world();
   await renew({ ...stranger, event: {} });
   assert.equal(stranger.manager.current, null);

@@ -1,13 +1,9 @@
-/** How the server is told of a subscription. One of: the functions, or `serverUrl` and `token`. */
+/** How the server is told of a subscription. */
 export interface Registrar {
-  /** Hands a registration to your own backend, which registers the device with its API key. */
+  /** Hands a registration to your backend, which registers the device with its API key. */
   register?(registration: Registration): Promise<unknown>;
-  /** Tells your own backend that a subscription has ended. */
+  /** Tells your backend that a subscription has ended. */
   unregister?(ended: { endpoint: string }): Promise<unknown>;
-  /** Postrider's own address, if the browser may talk to it. */
-  serverUrl?: string | URL;
-  /** A token for that address, or how to get one. Never an API key that may send. */
-  token?: string | (() => string | Promise<string>);
 }
 
 export interface Options extends Registrar {
@@ -21,14 +17,14 @@ export interface Options extends Registrar {
   type?: WorkerType;
 }
 
-/** What the server has to know of a subscription. */
+/** What the server has to know of a subscription: `web_push` of `POST /v1/devices`. */
 export interface Registration {
   endpoint: string;
   keys: { p256dh: string; auth: string };
   /** The VAPID key with which it was made; pushes have to be signed by the same. */
-  publicKey: string;
-  /** The endpoint in whose place it comes; forget that one. */
-  replaces?: string;
+  application_server_key: string;
+  /** The endpoint in whose place it comes. */
+  previous_endpoint?: string;
 }
 
 export interface Kept {
@@ -40,9 +36,9 @@ export interface Kept {
 /**
  * "unsupported": not this browser, or not a secure page. "denied": the user said no; only the
  * browser's settings can change it. "dismissed": the user did not answer. "worker": its script does
- * not load. "server": the API refused the registration.
+ * not load.
  */
-export type Reason = "unsupported" | "denied" | "dismissed" | "worker" | "server";
+export type Reason = "unsupported" | "denied" | "dismissed" | "worker";
 
 export declare class PushError extends Error {
   readonly reason: Reason;

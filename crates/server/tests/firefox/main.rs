@@ -1,0 +1,152 @@
+//! The proof that a notification is seen: a real Firefox subscribes through the shipped client
+//! package to the fake push service, and what the engine sends it is decrypted and shown, once.
+//!
+//! What counts is what the worker did: each push that reached it, and each `showNotification`. What
+//! is left on the screen proves nothing, since a repeat replaces what it repeats.
+
+use postrider::channel::web_push::encrypt;
+mod firefox;
+mod site;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use postrider::fake::push::{End, Parcel, Passage};
+use postrider::fake::{Fake, Settings};
+use serde_json::{Value, json};
+
+use firefox::Firefox;
+use site::Site;
+
+/// Some application's public key (RFC 8292 section 2.4). Nothing is signed with it here.
+const PUBLIC_KEY: &str =
+    "BA1Hxzyi1RUM1b5wjxsn7nGxAszw2u61m164i3MrAIxHF6YK5h4SDYic-dRuU_RCPCfA5aq9ojSwk5Y2EmClBPs";
+
+/// Subscribes through the client package, and tells the registration.
+const SUBSCRIBE: &str = r#"
+    const { subscribe } = await import("/client/src/page.js");
+    let registration;
+    await subscribe({ ...input, worker: "/worker.js", register: async (r) => { registration = r; } });
+    return registration;
+"#;
+
+/// The client package's own checks, over IndexedDB.
+const CHECKS: &str = r#"
+    const { run } = await import("/client/test/checks.js");
+    const { IndexedStore } = await import("/client/src/store.js");
+    return run((name) => new IndexedStore(name));
+"#;
+
+/// A fake that browsers may subscribe to, a site, and a browser that has opened it.
+async fn world() -> (Fake, Site, Firefox) {
+    let settings = Settings {
+        browsers: Some(([127, 0, 0, 1], 0).into()),
+        ..Settings::default()
+    };
+    let fake = Fake::start(settings).await.expect("it starts");
+    let site = Site::start().await;
+    let mut firefox = Firefox::start(&fake.browsers_url().expect("it listens")).await;
+    firefox.open(&site.url("/")).await;
+    (fake, site, firefox)
+}
+
+/// Encrypts for the browser that registered so.
+fn encrypted(registration: &Value, plaintext: &[u8]) -> Bytes {
+    let key = |name: &str| {
+        let text = registration["keys"][name].as_str().expect("a key");
+        URL_SAFE_NO_PAD.decode(text).expect("base64url")
+    };
+    let receiver = encrypt::Receiver::new(&key("p256dh"), &key("auth")).expect("keys");
+    let ours = encrypt::Ephemeral::generate().expect("a key pair");
+    encrypt::encrypt(&receiver, &ours, &rand::random(), plaintext, 0).expect("it fits")
+}
+
+#[tokio::test]
+async fn the_client_package_holds_in_a_real_browser() {
+    let (fake, site, mut firefox) = world().await;
+    assert_eq!(firefox.page(CHECKS, Value::Null).await, json!({}));
+
+    let registration = firefox
+        .page(SUBSCRIBE, json!({ "publicKey": PUBLIC_KEY }))
+        .await;
+    assert_eq!(registration["application_server_key"], PUBLIC_KEY);
+    let endpoint = registration["endpoint"].as_str().expect("an endpoint");
+    assert!(endpoint.starts_with(&fake.url("/wpush/v2/")), "{endpoint}");
+    let token = endpoint.rsplit('/').next().expect("a token");
+    let push = |plaintext: &[u8]| {
+        let parcel = Parcel {
+            ttl_s: 60,
+            encoding: "aes128gcm".into(),
+            body: encrypted(&registration, plaintext),
+            ..Parcel::default()
+        };
+        fake.push().push(token, parcel).expect("a subscription");
+    };
+    let long = "x".repeat(3_993);
+    for (number, text) in ["x", "Grüße, 世界 🌍", &long].into_iter().enumerate() {
+        push(text.as_bytes());
+        let handled = site.wait("push handled", number + 1).await;
+        assert!(handled[number]["error"].is_null(), "{handled:?}");
+        assert_eq!(site.told("show")[number]["body"], text);
+    }
+
+    // Each receipt goes to where its notification says, under its token.
+    let receipts = site.url("/receipts");
+    let notification = |id: &str, title: &str| {
+        json!({
+            "notification": { "title": title, "body": id, "tag": "orders", "url": "/orders/7" },
+            "postrider": { "id": id, "key": "key", "receipt": { "url": receipts, "token": id } },
+        })
+    };
+    push(notification("first", "Ordered").to_string().as_bytes());
+    push(notification("first", "Ordered").to_string().as_bytes());
+    push(notification("second", "Paid").to_string().as_bytes());
+    site.wait("push handled", 6).await;
+    let ids: Vec<_> = site.told("show")[3..]
+        .iter()
+        .map(|show| show["id"].clone())
+        .collect();
+    assert_eq!(
+        ids,
+        ["first", "second"],
+        "what comes again is not shown again"
+    );
+    assert_eq!(site.told("push").len(), 6);
+
+    firefox.click("Paid").await;
+    site.wait("notificationclick handled", 1).await;
+    assert_eq!(site.wait("opened", 2).await[1]["path"], "/orders/7");
+    push(notification("third", "Sent").to_string().as_bytes());
+    site.wait("push handled", 7).await;
+    firefox.dismiss("Sent").await;
+    let dismissed = json!(["third", "dismissed"]);
+    site.wait_for(|| receipts_of(&site).contains(&dismissed))
+        .await;
+    // That the second took the first one's place is nobody's doing.
+    let expected = [
+        ["first", "displayed"],
+        ["second", "clicked"],
+        ["second", "displayed"],
+        ["third", "dismissed"],
+        ["third", "displayed"],
+    ];
+    assert_eq!(json!(receipts_of(&site)), json!(expected));
+
+    let history = fake.push().history(None);
+    let is_read = |passage: &Passage| (passage.end, passage.code) == (End::Acknowledged, 100);
+    assert!(history.iter().all(is_read), "{history:?}");
+}
+
+/// The id and the kind of each receipt that was sent to the site, sorted.
+fn receipts_of(site: &Site) -> Vec<Value> {
+    let requests = site.told("receipts");
+    let receipts = requests
+        .iter()
+        .flat_map(|request| request["receipts"].as_array().expect("a list"));
+    let mut receipts: Vec<_> = receipts
+        .inspect(|receipt| assert_eq!(receipt["token"], receipt["id"]))
+        .map(|receipt| json!([receipt["id"], receipt["kind"]]))
+        .collect();
+    receipts.sort_by_key(Value::to_string);
+    receipts
+}
