@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// Where to listen with TLS, with a certificate made on the spot
     #[arg(long, value_name = "ADDRESS")]
     listen_tls: Option<SocketAddr>,
-    /// Where browsers connect to the push service: `ws://ADDRESS/` as Firefox's `dom.push.serverURL`
+    /// Where browsers reach the push service: `ws://ADDRESS/` as Firefox's `dom.push.serverURL`
     #[arg(long, value_name = "ADDRESS")]
     listen_browsers: Option<SocketAddr>,
     /// What is wrong with the certificate
