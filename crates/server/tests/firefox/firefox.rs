@@ -101,7 +101,9 @@ impl Firefox {
         let script = format!(
             "const [input, done] = arguments;
              (async () => {{ {script} }})().then(
-                 (value) => done([value ?? null]), (error) => done(`${{error}}\\n${{error.stack}}`));"
+                 (value) => done([value ?? null]),
+                 (error) => done(`${{error}}\n${{error.stack}}`),
+             );"
         );
         let parameters = json!({
             "script": script, "args": [input], "newSandbox": true, "scriptTimeout": 60_000,
@@ -127,9 +129,10 @@ impl Firefox {
 
     async fn touch(&mut self, title: &str, part: &str) {
         let script = format!(
-            "const shown = [...Services.wm.getEnumerator('alert:alert')].filter(
-                 ({{ document }}) => document.getElementById('alertTitleLabel').value === {title:?});
-             shown.forEach(({{ document }}) => document.getElementById({part:?}).click());
+            "const part = (alert, id) => alert.document.getElementById(id);
+             const is_it = (alert) => part(alert, 'alertTitleLabel').value === {title:?};
+             const shown = [...Services.wm.getEnumerator('alert:alert')].filter(is_it);
+             shown.forEach((alert) => part(alert, {part:?}).click());
              return shown.length;"
         );
         assert_eq!(self.chrome(&script).await, 1, "{title} is shown once");

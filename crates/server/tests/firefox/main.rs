@@ -11,7 +11,7 @@ mod site;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use postrider::fake::push::{End, Parcel, Passage};
+use postrider::fake::push::{End, Missing, Parcel, Passage};
 use postrider::fake::{Fake, Settings};
 use serde_json::{Value, json};
 
@@ -22,11 +22,16 @@ use site::Site;
 const PUBLIC_KEY: &str =
     "BA1Hxzyi1RUM1b5wjxsn7nGxAszw2u61m164i3MrAIxHF6YK5h4SDYic-dRuU_RCPCfA5aq9ojSwk5Y2EmClBPs";
 
+/// Another (RFC 8291 appendix A).
+const OTHER_PUBLIC_KEY: &str =
+    "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
+
 /// Subscribes through the client package, and tells the registration.
 const SUBSCRIBE: &str = r#"
     const { subscribe } = await import("/client/src/page.js");
     let registration;
-    await subscribe({ ...input, worker: "/worker.js", register: async (r) => { registration = r; } });
+    const register = async (told) => { registration = told; };
+    await subscribe({ ...input, worker: "/worker.js", register });
     return registration;
 "#;
 
@@ -94,7 +99,11 @@ async fn the_client_package_holds_in_a_real_browser() {
     let receipts = site.url("/receipts");
     let notification = |id: &str, title: &str| {
         json!({
-            "notification": { "title": title, "body": id, "tag": "orders", "url": "/orders/7" },
+            "notification": {
+                "title": title, "body": id, "tag": "orders", "url": "/orders/7",
+                // Or Firefox puts it away after a while.
+                "requireInteraction": true,
+            },
             "postrider": { "id": id, "key": "key", "receipt": { "url": receipts, "token": id } },
         })
     };
@@ -131,6 +140,14 @@ async fn the_client_package_holds_in_a_real_browser() {
         ["third", "displayed"],
     ];
     assert_eq!(json!(receipts_of(&site)), json!(expected));
+
+    // Another key makes another subscription, and ends the first.
+    let other = json!({ "publicKey": OTHER_PUBLIC_KEY });
+    let renewed = firefox.page(SUBSCRIBE, other).await;
+    assert_eq!(renewed["application_server_key"], OTHER_PUBLIC_KEY);
+    assert_eq!(renewed["previous_endpoint"], endpoint);
+    assert_ne!(renewed["endpoint"], endpoint);
+    assert_eq!(fake.push().key(token), Err(Missing::Gone));
 
     let history = fake.push().history(None);
     let is_read = |passage: &Passage| (passage.end, passage.code) == (End::Acknowledged, 100);
