@@ -43,16 +43,54 @@ const CHECKS: &str = r#"
 "#;
 
 /// A fake that browsers may subscribe to, a site, and a browser that has opened it.
-async fn world() -> (Fake, Site, Firefox) {
-    let settings = Settings {
-        browsers: Some(([127, 0, 0, 1], 0).into()),
-        ..Settings::default()
-    };
-    let fake = Fake::start(settings).await.expect("it starts");
-    let site = Site::start().await;
-    let mut firefox = Firefox::start(&fake.browsers_url().expect("it listens")).await;
-    firefox.open(&site.url("/")).await;
-    (fake, site, firefox)
+struct World {
+    fake: Fake,
+    site: Site,
+    firefox: Firefox,
+}
+
+impl World {
+    async fn start() -> World {
+        let settings = Settings {
+            browsers: Some(([127, 0, 0, 1], 0).into()),
+            ..Settings::default()
+        };
+        let fake = Fake::start(settings).await.expect("it starts");
+        let site = Site::start().await;
+        let mut firefox = Firefox::start(&fake.browsers_url().expect("it listens")).await;
+        firefox.open(&site.url("/")).await;
+        World {
+            fake,
+            site,
+            firefox,
+        }
+    }
+
+    /// Subscribes through the client package; what it registers.
+    async fn subscribe(&mut self, public_key: &str) -> Value {
+        let key = json!({ "publicKey": public_key });
+        let registration = self.firefox.page(SUBSCRIBE, key).await;
+        assert_eq!(registration["application_server_key"], public_key);
+        registration
+    }
+
+    /// Pushes to a browser that registered so, past the service's doors.
+    fn push(&self, registration: &Value, plaintext: &str) {
+        let parcel = Parcel {
+            ttl_s: 60,
+            encoding: "aes128gcm".into(),
+            body: encrypted(registration, plaintext.as_bytes()),
+            ..Parcel::default()
+        };
+        let pushed = self.fake.push().push(&token(registration), parcel);
+        pushed.expect("a subscription");
+    }
+}
+
+/// The part of an endpoint that names the subscription.
+fn token(registration: &Value) -> String {
+    let endpoint = registration["endpoint"].as_str().expect("an endpoint");
+    endpoint.rsplit('/').next().expect("a token").to_owned()
 }
 
 /// Encrypts for the browser that registered so.
@@ -67,89 +105,79 @@ fn encrypted(registration: &Value, plaintext: &[u8]) -> Bytes {
 }
 
 #[tokio::test]
-async fn the_client_package_holds_in_a_real_browser() {
-    let (fake, site, mut firefox) = world().await;
-    assert_eq!(firefox.page(CHECKS, Value::Null).await, json!({}));
+async fn the_package_holds_over_indexed_db_and_another_key_ends_a_subscription() {
+    let mut world = World::start().await;
+    assert_eq!(world.firefox.page(CHECKS, Value::Null).await, json!({}));
 
-    let registration = firefox
-        .page(SUBSCRIBE, json!({ "publicKey": PUBLIC_KEY }))
-        .await;
-    assert_eq!(registration["application_server_key"], PUBLIC_KEY);
-    let endpoint = registration["endpoint"].as_str().expect("an endpoint");
-    assert!(endpoint.starts_with(&fake.url("/wpush/v2/")), "{endpoint}");
-    let token = endpoint.rsplit('/').next().expect("a token");
-    let push = |plaintext: &[u8]| {
-        let parcel = Parcel {
-            ttl_s: 60,
-            encoding: "aes128gcm".into(),
-            body: encrypted(&registration, plaintext),
-            ..Parcel::default()
-        };
-        fake.push().push(token, parcel).expect("a subscription");
-    };
+    let first = world.subscribe(PUBLIC_KEY).await;
+    let endpoint = first["endpoint"].as_str().expect("an endpoint");
+    assert!(
+        endpoint.starts_with(&world.fake.url("/wpush/v2/")),
+        "{endpoint}"
+    );
+    let renewed = world.subscribe(OTHER_PUBLIC_KEY).await;
+    assert_eq!(renewed["previous_endpoint"], first["endpoint"]);
+    assert_ne!(renewed["endpoint"], first["endpoint"]);
+    let subscriptions = world.fake.push();
+    assert_eq!(subscriptions.key(&token(&first)), Err(Missing::Gone));
+    assert!(subscriptions.key(&token(&renewed)).is_ok());
+}
+
+#[tokio::test]
+async fn a_push_is_shown_once_and_its_receipts_are_true() {
+    let mut world = World::start().await;
+    let registration = world.subscribe(PUBLIC_KEY).await;
     let long = "x".repeat(3_993);
     for (number, text) in ["x", "Grüße, 世界 🌍", &long].into_iter().enumerate() {
-        push(text.as_bytes());
-        let handled = site.wait("push handled", number + 1).await;
+        world.push(&registration, text);
+        let handled = world.site.wait("push handled", number + 1).await;
         assert!(handled[number]["error"].is_null(), "{handled:?}");
-        assert_eq!(site.told("show")[number]["body"], text);
+        assert_eq!(world.site.told("show")[number]["body"], text);
     }
 
     // Each receipt goes to where its notification says, under its token.
-    let receipts = site.url("/receipts");
+    let receipts = world.site.url("/receipts");
     let notification = |id: &str, title: &str| {
-        json!({
-            "notification": {
-                "title": title, "body": id, "tag": "orders", "url": "/orders/7",
-                // Or Firefox puts it away after a while.
-                "requireInteraction": true,
-            },
-            "postrider": { "id": id, "key": "key", "receipt": { "url": receipts, "token": id } },
-        })
+        let notification = json!({
+            "title": title, "body": id, "tag": "orders", "url": "/orders/7",
+            // Or Firefox puts it away after a while.
+            "requireInteraction": true,
+        });
+        let receipt = json!({ "url": receipts, "token": id });
+        let postrider = json!({ "id": id, "key": "key", "receipt": receipt });
+        json!({ "notification": notification, "postrider": postrider }).to_string()
     };
-    push(notification("first", "Ordered").to_string().as_bytes());
-    push(notification("first", "Ordered").to_string().as_bytes());
-    push(notification("second", "Paid").to_string().as_bytes());
-    site.wait("push handled", 6).await;
-    let ids: Vec<_> = site.told("show")[3..]
-        .iter()
-        .map(|show| show["id"].clone())
-        .collect();
+    world.push(&registration, &notification("first", "Ordered"));
+    world.push(&registration, &notification("first", "Ordered"));
+    world.push(&registration, &notification("second", "Paid"));
+    world.site.wait("push handled", 6).await;
+    let shown = world.site.told("show").split_off(3);
+    let ids: Vec<_> = shown.iter().map(|show| show["id"].clone()).collect();
     assert_eq!(
         ids,
         ["first", "second"],
         "what comes again is not shown again"
     );
-    assert_eq!(site.told("push").len(), 6);
+    assert_eq!(world.site.told("push").len(), 6);
 
-    firefox.click("Paid").await;
-    site.wait("notificationclick handled", 1).await;
-    assert_eq!(site.wait("opened", 2).await[1]["path"], "/orders/7");
-    push(notification("third", "Sent").to_string().as_bytes());
-    site.wait("push handled", 7).await;
-    firefox.dismiss("Sent").await;
-    let dismissed = json!(["third", "dismissed"]);
-    site.wait_for(|| receipts_of(&site).contains(&dismissed))
-        .await;
+    world.firefox.click("Paid").await;
+    assert_eq!(world.site.wait("opened", 2).await[1]["path"], "/orders/7");
+    world.push(&registration, &notification("third", "Sent"));
+    world.site.wait("push handled", 7).await;
+    world.firefox.dismiss("Sent").await;
     // That the second took the first one's place is nobody's doing.
-    let expected = [
+    let expected = json!([
         ["first", "displayed"],
         ["second", "clicked"],
         ["second", "displayed"],
         ["third", "dismissed"],
         ["third", "displayed"],
-    ];
-    assert_eq!(json!(receipts_of(&site)), json!(expected));
+    ]);
+    let site = &world.site;
+    site.wait_for(|| receipts_of(site).len() >= 5).await;
+    assert_eq!(json!(receipts_of(site)), expected);
 
-    // Another key makes another subscription, and ends the first.
-    let other = json!({ "publicKey": OTHER_PUBLIC_KEY });
-    let renewed = firefox.page(SUBSCRIBE, other).await;
-    assert_eq!(renewed["application_server_key"], OTHER_PUBLIC_KEY);
-    assert_eq!(renewed["previous_endpoint"], endpoint);
-    assert_ne!(renewed["endpoint"], endpoint);
-    assert_eq!(fake.push().key(token), Err(Missing::Gone));
-
-    let history = fake.push().history(None);
+    let history = world.fake.push().history(None);
     let is_read = |passage: &Passage| (passage.end, passage.code) == (End::Acknowledged, 100);
     assert!(history.iter().all(is_read), "{history:?}");
 }
