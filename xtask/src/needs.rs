@@ -62,6 +62,14 @@ pub const FIREFOX: Need = Need {
     tests: &[],
 };
 
+/// What installs public senders and receivers from npm, under `target/`.
+pub const NPM: Need = Need {
+    package: "npm",
+    probe: &["npm", "--version"],
+    purpose: "holding our own side against the packages that others use",
+    tests: &[],
+};
+
 /// A client that people copy lines for.
 pub const CURL: Need = Need {
     package: "curl",

@@ -2,7 +2,7 @@
 //!
 //! Absent here: how a part is run and counted; see [`crate::test`].
 
-use crate::needs::{CURL, FIREFOX, NODE, Need, PYTHON, STRACE};
+use crate::needs::{CURL, FIREFOX, NODE, NPM, Need, PYTHON, STRACE};
 
 /// One part of the suite.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +92,12 @@ pub const PARTS: &[Part] = &[
         about: "real hand-overs, verified by the public packages",
         work: Work::Tests(&["--package", "postrider", "--test", "signatures"]),
         needs: &[PYTHON],
+    },
+    Part {
+        name: "apns",
+        about: "public senders against the fake of APNs, and our channel over the wire",
+        work: Work::Tests(&["--package", "postrider", "--test", "apns"]),
+        needs: &[NODE, NPM],
     },
     Part {
         name: "http",

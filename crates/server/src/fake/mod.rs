@@ -10,6 +10,7 @@
 //! Absent here: judgement of what arrived, and any state on disk.
 
 mod admin;
+pub mod apns;
 mod behaviour;
 pub mod fcm;
 pub mod push;

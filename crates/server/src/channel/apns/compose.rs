@@ -10,14 +10,14 @@
 //! | `notification.sound` | `aps.sound` |
 //! | `notification.badge`, where it is a number | `aps.badge` |
 //! | `notification.tag` | `aps.thread-id` |
-//! | `notification.image`, `.url` | `postrider.image`, `.url`; an image sets `aps.mutable-content` |
+//! | `notification.image`, `.url` | `postrider`; an image sets `aps.mutable-content` |
 //! | `data` | `data`, as it is |
 //! | `apns.headers` | the headers of that name; see [`Content`] |
 //! | `apns.payload`, and what else is in `apns` | merged over all of the above (RFC 7396) |
 //!
 //! One without `notification` wakes the app without showing anything (`content-available`). What
-//! Postrider adds is `postrider`: `id`, the notification id, by which the app tells a repeat; `key`,
-//! which is the collapse id; `at`, when it was admitted, in milliseconds since 1970, and of ordered
+//! Postrider adds is `postrider`: `id`, the notification id, by which the app tells a repeat;
+//! `key`, which is the collapse id; `at`, when it was admitted, in milliseconds since 1970, and of ordered
 //! ones `sequence`, because APNs may hand over two in any order; and `receipt`.
 //!
 //! Absent here: HTTP, and any look at what APNs makes of it.
@@ -177,8 +177,8 @@ pub struct Content {
     pub body: Vec<u8>,
     /// As `apns-push-type` says, or else as the payload looks.
     pub push_type: PushType,
-    /// As `apns-topic` says, or else the app's with the suffix of the push type.
-    pub topic: String,
+    /// As `apns-topic` says, or else the app's bundle id with the suffix of the push type.
+    pub app: String,
     /// As `apns-priority` says, or else as push type and urgency have it.
     pub priority: u8,
     /// As `apns-collapse-id` says, or else the replace key.
@@ -217,7 +217,7 @@ pub fn compose(told: &Told<'_>, topic: &str) -> Result<Content, ContentFault> {
     Ok(Content {
         body,
         push_type,
-        topic: headers.topic(topic, push_type)?,
+        app: headers.topic(topic, push_type)?,
         priority: headers.priority(push_type, told.urgency)?,
         collapse_id: headers
             .collapse_id
@@ -410,7 +410,7 @@ impl Headers {
             Some(own) => {
                 let rest = own.strip_prefix(app);
                 let fits = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-                match fits && super::is_topic(own) {
+                match fits && super::is_bundle_id(own) {
                     true => Ok(own.clone()),
                     false => Err(ContentFault::Topic(app.into())),
                 }

@@ -51,7 +51,7 @@ pub const TOKEN_CHARS_MIN: usize = 64;
 /// See [`TOKEN_CHARS_MIN`].
 pub const TOKEN_CHARS_MAX: usize = 512;
 /// Bytes of an app's bundle id at most.
-pub const TOPIC_BYTES_MAX: usize = 255;
+pub const BUNDLE_ID_BYTES_MAX: usize = 255;
 
 const ID: HeaderName = HeaderName::from_static("apns-id");
 const PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
@@ -111,9 +111,9 @@ pub fn device_token(text: &str) -> Result<String, DeviceTokenFault> {
 
 /// Whether a text can be an app's topic: a bundle id, in visible ASCII.
 #[must_use]
-pub fn is_topic(text: &str) -> bool {
+pub fn is_bundle_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    (1..=TOPIC_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
+    (1..=BUNDLE_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }
 
 /// Where requests for a device go. `origin` is the service's, such as
@@ -153,7 +153,7 @@ impl Prepared {
     /// # Errors
     /// [`PrepareFault`].
     pub fn new(url: &Url, topic: &str) -> Result<Prepared, PrepareFault> {
-        if !is_topic(topic) {
+        if !is_bundle_id(topic) {
             return Err(PrepareFault::Topic);
         }
         let host = match (url.host_str(), url.port()) {
@@ -192,7 +192,7 @@ pub fn encode(
         PUSH_TYPE,
         HeaderValue::from_static(content.push_type.name()),
     );
-    headers.insert(TOPIC, lasting(&content.topic));
+    headers.insert(TOPIC, lasting(&content.app));
     headers.insert(PRIORITY, HeaderValue::from(u16::from(content.priority)));
     headers.insert(
         EXPIRATION,

@@ -35,7 +35,7 @@ fn told(payload: &str) -> Told<'_> {
 fn content(payload: &str) -> Result<(Value, PushType, String, u8), ContentFault> {
     let content = compose(&told(payload), TOPIC_OF_APP)?;
     let body = serde_json::from_slice(&content.body).unwrap();
-    Ok((body, content.push_type, content.topic, content.priority))
+    Ok((body, content.push_type, content.app, content.priority))
 }
 
 /// The body without what Postrider adds.
@@ -121,7 +121,7 @@ fn device_tokens_have_one_spelling() {
     for text in ["g".repeat(64), "0".repeat(65), "../".repeat(32)] {
         assert_eq!(device_token(&text), Err(DeviceTokenFault::Hex), "{text}");
     }
-    assert!(is_topic("com.example.my-app_1") && !is_topic("a b") && !is_topic(""));
+    assert!(is_bundle_id("com.example.my-app_1") && !is_bundle_id("a b") && !is_bundle_id(""));
 }
 
 #[test]
@@ -204,7 +204,7 @@ const LOOKS: [(&str, &str, &str, u8); 6] = [
     (r#"{"aps":{"content-available":1,"badge":2}}"#, "alert", "", 10),
     (r#"{"aps":{"alert":"x"}}"#, "alert", "", 10),
     (r#"{"notification":{"badge":0}}"#, "alert", "", 10),
-    (r#"{"aps":{"event":"end","content-state":{}}}"#, "liveactivity", ".push-type.liveactivity", 10),
+    (r#"{"aps":{"event":"","content-state":0}}"#, "liveactivity", ".push-type.liveactivity", 10),
 ];
 
 /// The same where the caller says which push type it is.
