@@ -13,6 +13,7 @@
 mod db;
 mod directory;
 mod endpoints;
+pub mod import;
 pub mod keys;
 pub mod model;
 mod policies;
