@@ -100,6 +100,12 @@ pub const PARTS: &[Part] = &[
         needs: &[NODE, NPM],
     },
     Part {
+        name: "fcm",
+        about: "requests to FCM, held against the schema that Google publishes",
+        work: Work::Tests(&["--package", "postrider", "--test", "fcm"]),
+        needs: &[PYTHON],
+    },
+    Part {
         name: "http",
         about: "the API: who may what, what is refused, limits, reading",
         work: Work::Tests(&["--package", "postrider", "--test", "http*"]),
