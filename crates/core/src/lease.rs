@@ -1,8 +1,9 @@
 //! Leases: who owns a shard of the partitions, until when, and what an owner may still do.
 //!
-//! The store keeps one [`Lease`] for each shard and judges it by its own clock alone. An owner keeps
-//! a [`Tenure`] and judges that by its own monotonic clock, reckoned from the moment it *asked*: the
-//! store granted later than that, so an owner always stops before the store lets another begin.
+//! The store keeps one [`Lease`] for each shard and judges it by its own clock alone. An owner
+//! keeps a [`Tenure`] and judges that by its own monotonic clock, reckoned from the moment it
+//! *asked*: the store granted later than that, so an owner always stops before the store lets
+//! another begin.
 //!
 //! ```text
 //! owner  asked ───── Begins ─────┬──── Finishes ────┬── Over ─►      2/3 and 3/3 after it asked
@@ -93,8 +94,8 @@ pub struct Held {
 pub struct Lost;
 
 impl Lease {
-    /// Takes over a shard that nobody holds, under a new epoch. From here on the store refuses every
-    /// record of the epochs before.
+    /// Takes over a shard that nobody holds, under a new epoch. From here on the store refuses
+    /// every record of the epochs before.
     ///
     /// # Errors
     /// [`Held`] while a lease runs, be it the asker's own: what its earlier life began may still be

@@ -229,4 +229,56 @@ impl Policy {
             ..Policy::brief(id)
         }
     }
+
+    /// What all push channels share: a device is worth little trouble, and soon none.
+    fn push(id: PolicyId, name: &str, schedule: Schedule, attempts_max: u32) -> Policy {
+        Policy {
+            name: name.into(),
+            guarantee: Guarantee::EffectivelyOnce,
+            schedule,
+            jitter: Jitter::Equal,
+            attempts_max,
+            ttl_ms: DAY_MS,
+            dedupe_window_ms: HOUR_MS,
+            release_on_definite_failure: true,
+            payload_keep_ms: 0,
+            dead_payload_keep_ms: 72 * HOUR_MS,
+            ..Policy::brief(id)
+        }
+    }
+
+    /// `web_push`, the default for browsers: three attempts, 2 s and 4 s apart.
+    #[must_use]
+    pub fn web_push(id: PolicyId) -> Policy {
+        let schedule = Schedule::Linear {
+            step_ms: 2 * SECOND_MS,
+            cap_ms: 60 * SECOND_MS,
+        };
+        Policy::push(id, "web_push", schedule, 3)
+    }
+
+    /// `apns`, the default for Apple's devices: five more attempts, 1 to 16 s apart, as far as the
+    /// provider's own minimum waits allow.
+    #[must_use]
+    pub fn apns(id: PolicyId) -> Policy {
+        let schedule = Schedule::Exponential {
+            base_ms: SECOND_MS,
+            cap_ms: 16 * SECOND_MS,
+        };
+        Policy {
+            jitter: Jitter::None,
+            ..Policy::push(id, "apns", schedule, 6)
+        }
+    }
+
+    /// `fcm`, the default for Firebase: five attempts, at least 10 s apart (Google, "Handling
+    /// retries").
+    #[must_use]
+    pub fn fcm(id: PolicyId) -> Policy {
+        let schedule = Schedule::Exponential {
+            base_ms: 10 * SECOND_MS,
+            cap_ms: 10 * MINUTE_MS,
+        };
+        Policy::push(id, "fcm", schedule, 5)
+    }
 }

@@ -8,6 +8,7 @@ pub mod entropy;
 pub mod fake;
 pub mod http;
 pub mod observe;
+pub mod receipts;
 pub mod registry;
 pub mod run;
 pub mod stamp;

@@ -392,8 +392,8 @@ async fn policies_show_their_versions_newest_first() {
         .iter()
         .map(|p| p["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["brief", "patient"]);
-    assert_eq!(list["items"][0]["attempts_max"], 9);
+    assert_eq!(names, ["apns", "brief", "fcm", "patient", "web_push"]);
+    assert_eq!(list["items"][1]["attempts_max"], 9);
     let versions = kit.get(&reader, "/v1/policies/brief").await.json();
     let attempts: Vec<_> = versions["items"]
         .as_array()

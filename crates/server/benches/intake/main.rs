@@ -63,6 +63,10 @@ impl Intake for Yes {
         oneshot::channel().1
     }
 
+    fn receipt(&self, _: DeliveryId, _: u8) -> oneshot::Receiver<Reply> {
+        oneshot::channel().1
+    }
+
     fn load(&self) -> Load {
         Load {
             recovered: true,
@@ -150,6 +154,11 @@ async fn run() -> bool {
         metrics: Arc::new(Metrics::default()),
         limits: config::Server::default(),
         body_room: body_room(&config::Server::default()),
+        receipts: Arc::new(postrider::receipts::ReceiptTokens::new(
+            &Vault::of(&[7; 32]),
+            None,
+        )),
+        push_hosts: Vec::new(),
         allow_http: false,
         retry_after_ms: 1_000,
         draining,

@@ -9,19 +9,40 @@
 //! means; the core says what follows from it.
 
 pub mod apns;
+pub mod credentials;
 pub mod fcm;
 pub mod reaction;
+pub mod registration;
 pub mod web_push;
 pub mod webhook;
 
+use aws_lc_rs::digest::SHA256;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::Full;
 use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
 use postrider_core::event::Event;
+use postrider_core::id::CorrelationId;
 use postrider_core::outcome::Outcome;
 use postrider_core::time::Time;
+
+/// The key under which a repeat, or a newer one of the same thread, takes the place of what a
+/// device shows: 32 characters of base64url, which every provider takes. Of the caller's collapse
+/// key where there is one, else of the delivery.
+#[must_use]
+pub fn replace_key(collapse_key: &str, delivery: CorrelationId) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let digest = match collapse_key {
+        "" => aws_lc_rs::digest::digest(&SHA256, &delivery.0.to_be_bytes()),
+        key => aws_lc_rs::digest::digest(&SHA256, key.as_bytes()),
+    };
+    URL_SAFE_NO_PAD.encode(&digest.as_ref()[..REPLACE_KEY_BYTES])
+}
+
+/// Bytes of a hash that make 32 characters of base64url.
+const REPLACE_KEY_BYTES: usize = 24;
 
 /// A request as a channel writes it. Its URI is in origin form (path and query); where it goes is
 /// the transport's to know.

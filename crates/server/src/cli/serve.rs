@@ -147,6 +147,8 @@ fn api(
         reader: Arc::clone(&node.reader),
         locate: Arc::<crate::stamp::OuterIds>::clone(&node.ids),
         metrics,
+        receipts: Arc::clone(&node.receipts),
+        push_hosts: config.push.extra_hosts.clone(),
         limits: config.server.clone(),
         allow_http: config.network.allow_http,
         retry_after_ms: config.engine.retry_after_ms,

@@ -25,7 +25,7 @@ use toml::de::{DeTable, DeValue};
 pub use policy::PolicySection;
 pub use reference::reference;
 use section::Section;
-pub use sections::{Engine, Log, NetworkRules, Server, Store, Transport};
+pub use sections::{Engine, Log, NetworkRules, Push, Server, Store, Transport};
 pub use value::{LogFormat, LogLevel, Network};
 
 /// Name of the file where none is given.
@@ -50,6 +50,8 @@ pub struct Config {
     pub transport: Transport,
     /// `[network]`.
     pub network: NetworkRules,
+    /// `[push]`.
+    pub push: Push,
     /// `[log]`.
     pub log: Log,
     /// `[policies.<name>]`, by name.
@@ -272,6 +274,7 @@ impl Draft {
             "engine" => set(&mut config.engine, key, value),
             "transport" => set(&mut config.transport, key, value),
             "network" => set(&mut config.network, key, value),
+            "push" => set(&mut config.push, key, value),
             "log" => set(&mut config.log, key, value),
             _ => match section
                 .strip_prefix("policies.")
@@ -309,6 +312,7 @@ const SECTIONS: &[&str] = &[
     "engine",
     "transport",
     "network",
+    "push",
     "log",
     "policies",
 ];

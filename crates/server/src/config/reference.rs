@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::policy::PolicySection;
 use super::section::Section;
-use super::sections::{Engine, Log, NetworkRules, Server, Store, Transport};
+use super::sections::{Engine, Log, NetworkRules, Push, Server, Store, Transport};
 
 /// All settings as Markdown: for each section its keys with default, bounds and reason.
 #[must_use]
@@ -20,6 +20,7 @@ pub fn reference() -> String {
     section::<Engine>("engine", &mut out);
     section::<Transport>("transport", &mut out);
     section::<NetworkRules>("network", &mut out);
+    section::<Push>("push", &mut out);
     section::<Log>("log", &mut out);
     section::<PolicySection>("policies.<name>", &mut out);
     out

@@ -118,6 +118,16 @@ section! {
         allow_ports: Vec<u16> = Vec::new();
     }
 
+    /// Push: browsers and phones.
+    Push {
+        /// Where devices reach `/v1/receipts` from outside, such as
+        /// `https://push.example.com/v1/receipts`. Without it notifications ask for no receipts.
+        receipt_url: String = String::new();
+        /// Hosts of push services beside those of the browsers' makers: whole names, or
+        /// `*.suffix`. A subscription names its own host, so each is a door out.
+        extra_hosts: Vec<String> = Vec::new();
+    }
+
     /// What is written to standard error.
     Log {
         /// Which lines.

@@ -30,6 +30,8 @@ pub enum Action {
     ManageKeys,
     /// Create, change, pause, rotate and delete endpoints, and send them a test.
     WriteEndpoints,
+    /// Create, change, pause and resume routes, which hold credentials.
+    WriteRoutes,
     /// See endpoints, with fingerprints for addresses.
     ReadEndpoints,
     /// See endpoints' addresses and headers' names.
@@ -59,6 +61,7 @@ pub const MATRIX: &[(Action, &[Role])] = {
             Action::ReadEndpoints,
             &[Operator, Admin, Writer, Reader, Support],
         ),
+        (Action::WriteRoutes, &[Operator, Admin]),
         (Action::SeeAddresses, &[Operator, Admin, Writer, Reader]),
         (Action::SubmitEvents, &[Operator, Admin, Writer]),
         (
@@ -120,6 +123,18 @@ pub const ROUTES: &[(Method, &str, Action)] = &[
         "/v1/deliveries/{id}/cancel",
         Action::CancelDeliveries,
     ),
+    (Method::POST, "/v1/routes", Action::WriteRoutes),
+    (Method::GET, "/v1/routes", Action::ReadEndpoints),
+    (Method::GET, "/v1/routes/{name}", Action::ReadEndpoints),
+    (Method::PATCH, "/v1/routes/{name}", Action::WriteRoutes),
+    (Method::POST, "/v1/routes/{name}/pause", Action::WriteRoutes),
+    (
+        Method::POST,
+        "/v1/routes/{name}/resume",
+        Action::WriteRoutes,
+    ),
+    (Method::POST, "/v1/devices", Action::WriteEndpoints),
+    (Method::POST, "/v1/devices/batch", Action::WriteEndpoints),
     (Method::GET, "/v1/policies", Action::ReadPolicies),
     (Method::GET, "/v1/policies/{name}", Action::ReadPolicies),
     (Method::GET, "/metrics", Action::ReadMetrics),

@@ -34,6 +34,11 @@ pub trait Intake: Send + Sync {
     /// [`Reply::Absent`] or [`Reply::Refused`].
     fn cancel(&self, delivery: DeliveryId) -> oneshot::Receiver<Reply>;
 
+    /// Keeps what a device reports about a delivery, by its number from 1:
+    /// [`Reply::Received`] once that is durable, [`Reply::TooLate`] if it was never sent,
+    /// [`Reply::Absent`] or [`Reply::Refused`].
+    fn receipt(&self, delivery: DeliveryId, receipt: u8) -> oneshot::Receiver<Reply>;
+
     /// How much is waiting. Cheap: asked on every request.
     fn load(&self) -> Load;
 

@@ -24,13 +24,14 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use postrider_core::engine::Why;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::config;
 use crate::observe::Metrics;
+use crate::receipts::ReceiptTokens;
 use crate::registry::Registry;
 use crate::store::Reader;
 use crate::work;
@@ -52,6 +53,10 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Limits of requests.
     pub limits: config::Server,
+    /// Tokens by which devices prove their receipts.
+    pub receipts: Arc<ReceiptTokens>,
+    /// Hosts of push services beside those of the browsers' makers.
+    pub push_hosts: Vec<String>,
     /// Plain `http://` endpoints may be registered.
     pub allow_http: bool,
     /// What a caller that finds no room is told to wait.
@@ -123,7 +128,11 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(docs::openapi))
         .route("/docs", get(docs::overview))
-        .route("/docs/errors/{code}", get(docs::error));
+        .route("/docs/errors/{code}", get(docs::error))
+        .route(
+            "/v1/receipts",
+            post(v1::take_receipts).options(v1::ask_receipts),
+        );
     finished(with_key.merge(open), api)
 }
 
@@ -159,12 +168,13 @@ async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
 
 /// The route as it stands in the program, for a label that outlives the request.
 fn known_route(path: &str) -> Option<&'static str> {
-    const OPEN: [&str; 5] = [
+    const OPEN: [&str; 6] = [
         "/healthz",
         "/readyz",
         "/openapi.json",
         "/docs",
         "/docs/errors/{code}",
+        "/v1/receipts",
     ];
     let with_key = access::ROUTES.iter().map(|(_, route, _)| *route);
     with_key.chain(OPEN).find(|route| *route == path)

@@ -23,6 +23,7 @@ use super::keys::{ApiKey, KeyPace, KeyRing, Role};
 use super::model::{Device, Endpoint, EndpointState, Kind, Secret, TlsProfile, TlsVersion};
 use super::policies::Policies;
 use super::policy_body::{GuaranteeWord, PolicyBody, RateBody};
+use super::routes::{Route, Routes};
 use super::tenants::{Tenant, Tenants};
 use crate::vault::Cipher;
 
@@ -30,7 +31,8 @@ use crate::vault::Cipher;
 const APPLICATION_ID: i32 = 0x5052_6374;
 
 /// Each step takes the file from the version before it. Steps are never changed, only added.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE tenant (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     uuid BLOB NOT NULL UNIQUE,
@@ -64,7 +66,20 @@ CREATE TABLE endpoint (
     open TEXT NOT NULL,
     sealed BLOB NOT NULL
 ) STRICT;
-"];
+",
+    "
+CREATE TABLE route (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid BLOB NOT NULL UNIQUE,
+    tenant INTEGER NOT NULL REFERENCES tenant (id),
+    revision INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    open TEXT NOT NULL,
+    sealed BLOB NOT NULL
+) STRICT;
+",
+];
 
 /// The version of the schema that this program writes.
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
@@ -280,6 +295,86 @@ impl Db {
         Ok(())
     }
 
+    pub(super) fn insert_route(
+        &mut self,
+        route: &Route,
+        uuid: Uuid,
+        cipher: &Cipher,
+    ) -> Result<RouteId, RegistryError> {
+        self.connection.execute(
+            "INSERT INTO route (uuid, tenant, revision, created_at, updated_at, open, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                uuid.as_bytes(),
+                route.tenant.0,
+                route.revision.cast_signed(),
+                route.created_at.0,
+                route.updated_at.0,
+                json(&route.open_part())?,
+                seal_route(route, uuid, cipher)?,
+            ],
+        )?;
+        let id = self.connection.last_insert_rowid();
+        let unreadable = |_| RegistryError::Unreadable("there are too many routes".into());
+        Ok(RouteId(u32::try_from(id).map_err(unreadable)?))
+    }
+
+    pub(super) fn update_route(
+        &mut self,
+        route: &Route,
+        cipher: &Cipher,
+    ) -> Result<(), RegistryError> {
+        let uuid = self.connection.query_row(
+            "SELECT uuid FROM route WHERE id = ?1",
+            [route.id.0],
+            |row| row.get(0).map(Uuid::from_bytes),
+        )?;
+        self.connection.execute(
+            "UPDATE route SET revision = ?2, updated_at = ?3, open = ?4, sealed = ?5
+             WHERE id = ?1",
+            params![
+                route.id.0,
+                route.revision.cast_signed(),
+                route.updated_at.0,
+                json(&route.open_part())?,
+                seal_route(route, uuid, cipher)?,
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn load_routes(&mut self, cipher: &Cipher) -> Result<Routes, RegistryError> {
+        let mut routes = Routes::default();
+        let mut rows = self.connection.prepare(
+            "SELECT id, uuid, tenant, revision, created_at, updated_at, open, sealed
+             FROM route ORDER BY id",
+        )?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let id: u32 = row.get(0)?;
+            let damaged = |what: &str| RegistryError::Unreadable(format!("route {id}: {what}"));
+            let uuid = Uuid::from_bytes(row.get(1)?);
+            let open = serde_json::from_str(row.get_ref(6)?.as_str().unwrap_or_default())
+                .map_err(|_| damaged("its settings are damaged"))?;
+            let sealed = row.get_ref(7)?.as_blob().unwrap_or_default();
+            let plain = cipher
+                .open(&route_context(uuid), sealed)
+                .map(zeroize::Zeroizing::new)
+                .map_err(|_| damaged("the master key does not open it"))?;
+            let sealed = serde_json::from_slice(&plain)
+                .map_err(|_| damaged("its credentials are damaged"))?;
+            let times = (
+                row.get::<_, i64>(3)?.cast_unsigned(),
+                Time(row.get(4)?),
+                Time(row.get(5)?),
+            );
+            let tenant = TenantId(row.get(2)?);
+            let route = Route::of_parts(RouteId(id), tenant, times, open, sealed);
+            routes.put(Arc::new(route));
+        }
+        Ok(routes)
+    }
+
     pub(super) fn load_endpoints(&mut self, cipher: &Cipher) -> Result<Directory, RegistryError> {
         let mut directory = Directory::default();
         let mut rows = self.connection.prepare(
@@ -393,6 +488,15 @@ fn seal(endpoint: &Endpoint, cipher: &Cipher) -> Result<Vec<u8>, RegistryError> 
     };
     let plain = zeroize::Zeroizing::new(json(&part)?.into_bytes());
     Ok(cipher.seal(&context(endpoint.uuid), &plain))
+}
+
+fn seal_route(route: &Route, uuid: Uuid, cipher: &Cipher) -> Result<Vec<u8>, RegistryError> {
+    let plain = zeroize::Zeroizing::new(json(&route.sealed_part())?.into_bytes());
+    Ok(cipher.seal(&route_context(uuid), &plain))
+}
+
+fn route_context(uuid: Uuid) -> Vec<u8> {
+    [&b"route/v1/"[..], uuid.as_bytes()].concat()
 }
 
 /// Binds what is sealed to its row, so that rows cannot be swapped.

@@ -11,6 +11,7 @@ use postrider_core::id::{EndpointId, TenantId};
 use postrider_core::map::Map;
 use uuid::Uuid;
 
+use super::devices::Devices;
 use super::model::{Endpoint, EndpointState};
 
 /// A list in ascending order of ids, so that what two lists share is found by merging.
@@ -22,6 +23,7 @@ pub struct Directory {
     by_id: Map<EndpointId, Arc<Endpoint>>,
     by_uuid: HashMap<Uuid, EndpointId>,
     tenants: HashMap<TenantId, Shelves>,
+    devices: Devices,
 }
 
 /// What one tenant's events can be addressed to.
@@ -53,6 +55,18 @@ impl Directory {
     #[must_use]
     pub fn any_by_uuid(&self, uuid: Uuid) -> Option<&Arc<Endpoint>> {
         self.by_id.get(self.by_uuid.get(&uuid)?)
+    }
+
+    /// The live push endpoint at this address; see [`Endpoint::address`].
+    #[must_use]
+    pub fn device_at(&self, tenant: TenantId, address: [u8; 16]) -> Option<EndpointId> {
+        self.devices.at(tenant, address)
+    }
+
+    /// The live push endpoint of the device that the application knows by this id.
+    #[must_use]
+    pub fn device(&self, tenant: TenantId, device: &str) -> Option<EndpointId> {
+        self.devices.of(tenant, device)
     }
 
     /// Adds the endpoints of a recipient to `found`, in ascending order of ids.
@@ -145,7 +159,9 @@ impl Directory {
     }
 
     pub(super) fn put(&mut self, endpoint: Arc<Endpoint>) {
-        if let Some(old) = self.by_id.insert(endpoint.id, Arc::clone(&endpoint)) {
+        let old = self.by_id.insert(endpoint.id, Arc::clone(&endpoint));
+        self.devices.put(old.as_deref(), &endpoint);
+        if let Some(old) = old {
             self.tenants.entry(old.tenant).or_default().take_out(&old);
         }
         self.by_uuid.insert(endpoint.uuid, endpoint.id);

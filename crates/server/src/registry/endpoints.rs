@@ -81,7 +81,7 @@ impl Registry {
     /// same address in one installation, and nothing that can be guessed from.
     #[must_use]
     pub fn fingerprint(&self, endpoint: &Endpoint) -> String {
-        let hash = blake3::keyed_hash(&self.fingerprint_key, endpoint.url.as_str().as_bytes());
+        let hash = blake3::keyed_hash(&self.fingerprint_key, &endpoint.address());
         hex::encode(&hash.as_bytes()[..FINGERPRINT_BYTES])
     }
 
@@ -272,7 +272,7 @@ impl Registry {
     }
 
     /// `edit` answers whether there is anything to write.
-    fn replace(
+    pub(super) fn replace(
         &self,
         id: EndpointId,
         now: Time,
@@ -313,7 +313,15 @@ static EMPTY_URL: std::sync::LazyLock<Url> = std::sync::LazyLock::new(|| {
 });
 
 fn fresh(tenant: TenantId, draft: EndpointDraft, now: Time) -> Endpoint {
-    let value = draft.secret.unwrap_or_else(generate_secret);
+    // What goes to a device is encrypted or sent under the route's credentials.
+    let secrets = match draft.kind {
+        Kind::Webhook => vec![Secret {
+            value: draft.secret.unwrap_or_else(generate_secret),
+            created_at: now,
+            expires_at: None,
+        }],
+        _ => Vec::new(),
+    };
     Endpoint {
         id: EndpointId(0),
         uuid: Uuid::from_u128(uuid_v4_bits(rand::random())),
@@ -329,11 +337,7 @@ fn fresh(tenant: TenantId, draft: EndpointDraft, now: Time) -> Endpoint {
         guarantee: draft.guarantee,
         rate: draft.rate,
         slots_max: draft.slots_max,
-        secrets: vec![Secret {
-            value,
-            created_at: now,
-            expires_at: None,
-        }],
+        secrets,
         tls: draft.tls,
         headers: draft.headers,
         state: EndpointState::Active,

@@ -5,12 +5,14 @@
 //! [`Gatekeeper`] in the order in which they became durable.
 //!
 //! The files, in the order in which data meets them: `validate` refuses what may not be stored,
-//! `tenants`, `keys`, `endpoints` and `policies` are the verbs, `directory` is what is in memory,
+//! `tenants`, `keys`, `routes`, `endpoints`, `devices` and `policies` are the verbs, `directory` is
+//! what is in memory,
 //! `db` is the file.
 //!
 //! Absent here: deliveries, and who may do what (see `http::access`).
 
 mod db;
+pub mod devices;
 mod directory;
 mod endpoints;
 pub mod import;
@@ -18,6 +20,7 @@ pub mod keys;
 pub mod model;
 mod policies;
 pub mod policy_body;
+mod routes;
 mod tenants;
 pub mod validate;
 
@@ -30,6 +33,7 @@ use postrider_core::policy::Policy;
 
 use crate::vault::{Cipher, Key, Vault, VaultError};
 use db::Db;
+pub use devices::Registered;
 pub use directory::Directory;
 pub use endpoints::EndpointDraft;
 pub use keys::{ApiKey, KEY_PACE, KeyDraft, KeyPace, KeyText, Role};
@@ -38,6 +42,7 @@ pub use model::{
     Secret, TlsProfile, TlsVersion, WebPushKeys,
 };
 pub use policies::Policies;
+pub use routes::{ApnsSigner, Credentials, Route, RouteDraft, VAPID_KEYS_MAX, VapidKey};
 pub use tenants::Tenant;
 
 /// File in the data directory.
@@ -48,6 +53,9 @@ pub const CONTROL_FILE: &str = "control.db";
 pub trait Gatekeeper: Send + Sync {
     /// The endpoint is now this.
     fn endpoint_changed(&self, endpoint: &Arc<Endpoint>, change: Change);
+
+    /// The route is now this.
+    fn route_changed(&self, _: &Arc<Route>) {}
 
     /// There is a new policy, or a new version of one.
     fn policy_changed(&self, policy: &Arc<Policy>);
@@ -76,6 +84,9 @@ pub struct Registry {
     fingerprint_key: Key,
     pace: KeyPace,
     directory: RwLock<Directory>,
+    routes: RwLock<routes::Routes>,
+    /// Held while a device registers, which is several steps.
+    registering: Mutex<()>,
     keys: RwLock<keys::KeyRing>,
     tenants: RwLock<tenants::Tenants>,
     policies: ArcSwap<Policies>,
@@ -108,6 +119,8 @@ impl Registry {
         let policies = policies::load(&mut db)?;
         Ok(Registry {
             directory: RwLock::new(directory),
+            routes: RwLock::new(db.load_routes(&cipher)?),
+            registering: Mutex::new(()),
             keys: RwLock::new(db.load_keys(pace)?),
             tenants: RwLock::new(db.load_tenants()?),
             policies: ArcSwap::from_pointee(policies),

@@ -1,7 +1,8 @@
 //! Policies: every version that ever was, by id and by name.
 //!
-//! `brief` and `patient` are there from the start. A policy of the configuration replaces the
-//! version before it under the same name; old versions stay, because attempts name them.
+//! `brief` and `patient` are there from the start, and one for each push channel. A policy of the
+//! configuration replaces the version before it under the same name; old versions stay, because
+//! attempts name them.
 //!
 //! Absent here: rollout to a share of the traffic.
 
@@ -79,8 +80,15 @@ pub(super) fn load(db: &mut Db) -> Result<Policies, RegistryError> {
 
 /// What is there without any configuration. The ids are not theirs yet.
 #[must_use]
-pub fn builtin() -> [Policy; 2] {
-    [Policy::brief(PolicyId(0)), Policy::patient(PolicyId(0))]
+pub fn builtin() -> [Policy; 5] {
+    let id = PolicyId(0);
+    [
+        Policy::brief(id),
+        Policy::patient(id),
+        Policy::web_push(id),
+        Policy::apns(id),
+        Policy::fcm(id),
+    ]
 }
 
 fn add(
@@ -167,14 +175,14 @@ mod tests {
         assert_eq!(policies.version(brief).unwrap().attempts_max, 5);
         assert_eq!(policies.current(brief).unwrap().attempts_max, 9);
         assert_eq!(**policies.current(brief).unwrap(), *made[0]);
-        assert_eq!(policies.versions().len(), 3);
+        assert_eq!(policies.versions().len(), builtin().len() + 1);
         let names: Vec<_> = policies
             .newest()
             .iter()
             .map(|p| p.name.to_string())
             .collect();
-        assert_eq!(names, ["brief", "patient"]);
+        assert_eq!(names, ["apns", "brief", "fcm", "patient", "web_push"]);
         assert!(policies.version(PolicyId(0)).is_none());
-        assert!(policies.version(PolicyId(4)).is_none());
+        assert!(policies.version(PolicyId(7)).is_none());
     }
 }

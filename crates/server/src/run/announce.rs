@@ -12,7 +12,7 @@ use postrider_core::id::PolicyId;
 use postrider_core::policy::Policy;
 
 use super::command::Command;
-use crate::registry::{Change, Endpoint, EndpointState, Gatekeeper, Policies, Registry};
+use crate::registry::{Change, Endpoint, EndpointState, Gatekeeper, Policies, Registry, Route};
 
 /// Tells the engine about every change of the registry.
 pub struct Announcer {
@@ -40,6 +40,13 @@ impl Gatekeeper for Announcer {
         if let Some(registry) = self.registry.upgrade() {
             self.tell(Input::Endpoint(gate(endpoint, &registry.policies())));
         }
+    }
+
+    fn route_changed(&self, route: &Arc<Route>) {
+        self.tell(Input::Route {
+            route: route.id,
+            open: route.paused.is_none(),
+        });
     }
 
     fn policy_changed(&self, policy: &Arc<Policy>) {

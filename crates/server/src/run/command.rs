@@ -28,6 +28,15 @@ pub enum Command {
         /// Where the answer goes.
         answer: oneshot::Sender<Reply>,
     },
+    /// What a device reports about a delivery.
+    Receipt {
+        /// Which.
+        delivery: DeliveryId,
+        /// What.
+        receipt: u8,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Reply>,
+    },
     /// An event that was read back for an attempt.
     Event(Arc<Event>),
     /// End the thread, whatever is under way: a crash as far as the journal can tell.

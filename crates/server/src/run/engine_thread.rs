@@ -252,11 +252,13 @@ impl Turning {
     /// Tells the engine what it has to know before anything can be asked of it.
     pub fn recover(&mut self, unsettled: Unsettled) {
         let now = self.clock.now();
-        let (policies, gates) = self.executor.world().surroundings();
+        let (policies, gates, paused) = self.executor.world().surroundings();
         self.executor
             .turn(now, policies.into_iter().map(Input::Policy));
         self.executor
             .turn(now, gates.into_iter().map(Input::Endpoint));
+        let pause = |route| Input::Route { route, open: false };
+        self.executor.turn(now, paused.into_iter().map(pause));
         for rows in unsettled.0 {
             let mut deliveries = Vec::with_capacity(rows.len());
             for delivery in rows {
@@ -328,8 +330,20 @@ impl Turning {
                     );
             }
             Command::Cancel { delivery, answer } => {
-                let ask = self.executor.world().expect_withdrawal(answer);
+                let ask = self.executor.world().expect_one(answer);
                 self.inputs.push(Input::Cancel { delivery, ask });
+            }
+            Command::Receipt {
+                delivery,
+                receipt,
+                answer,
+            } => {
+                let ask = self.executor.world().expect_one(answer);
+                self.inputs.push(Input::Receipt {
+                    delivery,
+                    receipt,
+                    ask,
+                });
             }
             Command::Event(event) => self.executor.world().keep(&event),
             Command::Stop => return true,

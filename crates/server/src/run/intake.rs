@@ -95,6 +95,16 @@ impl Intake for EngineIntake {
         answered
     }
 
+    fn receipt(&self, delivery: DeliveryId, receipt: u8) -> oneshot::Receiver<Reply> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.line.send(Command::Receipt {
+            delivery,
+            receipt,
+            answer,
+        });
+        answered
+    }
+
     fn load(&self) -> Load {
         Load {
             recovered: self.gauges.recovered.load(Ordering::Acquire),

@@ -22,10 +22,12 @@ use crate::clock::Clock;
 use crate::config::{Config, Network};
 use crate::entropy::Entropy;
 use crate::observe::{AttemptLog, Metrics, Observer};
-use crate::registry::{KeyPace, Registry, RegistryError};
+use crate::receipts::ReceiptTokens;
+use crate::registry::{Endpoint, KeyPace, Registry, RegistryError};
 use crate::stamp::OuterIds;
 use crate::store::embedded::{self, OpenError, Retention};
 use crate::store::{Fatal, Ledger, Reader, Recovery};
+use crate::transport::lines::{Push, ReactionTables};
 use crate::transport::{Limits, NetworkPolicy, Transport};
 use crate::vault::{MASTER_KEY_FILE, Vault, VaultError};
 
@@ -42,6 +44,8 @@ pub struct Node {
     pub reader: Arc<dyn Reader>,
     /// Finds inner ids.
     pub ids: Arc<OuterIds>,
+    /// Tokens by which devices prove their receipts.
+    pub receipts: Arc<ReceiptTokens>,
     /// The way to the engine.
     pub intake: EngineIntake,
     /// The way out.
@@ -109,11 +113,22 @@ impl Node {
         let clock = Arc::new(Clock::starting(recovery.last_at));
         registry.apply_policies(config.policies.iter().cloned(), clock.now())?;
         for (endpoint, at) in &recovery.retired {
-            registry.retire(*endpoint, Cause::Gone, *at)?;
+            // One that was registered again since then lives on.
+            let stale = |endpoint: Arc<Endpoint>| *at < endpoint.registered_at();
+            if !registry.endpoint(*endpoint).is_some_and(stale) {
+                registry.retire(*endpoint, Cause::Gone, *at)?;
+            }
         }
-        let transport = Arc::new(Transport::new(limits(config), network(config)));
         let gauges = Arc::new(Gauges::default());
         let ids = Arc::new(OuterIds::new(&vault));
+        let receipt_url = Some(config.push.receipt_url.as_str());
+        let receipts = Arc::new(ReceiptTokens::new(&vault, receipt_url));
+        let transport = Arc::new(Transport::new(limits(config), network(config)));
+        transport.push_over(Push::new(
+            Arc::clone(&registry),
+            Arc::clone(&receipts),
+            ReactionTables::default(),
+        ));
         let parts = Parts {
             reader: Arc::clone(&reader),
             registry: Arc::clone(&registry),
@@ -152,6 +167,7 @@ impl Node {
             registry,
             reader,
             ids,
+            receipts,
             intake: engine.intake(),
             transport,
             gauges,

@@ -13,7 +13,7 @@ use postrider_core::endpoint::Gate;
 use postrider_core::engine::{Input, Reply, Why};
 use postrider_core::event::{Event, LaneCounter, Seen};
 use postrider_core::executor::World;
-use postrider_core::id::{Ask, DeliveryId, EndpointId, KeyDigest, OrderingKey};
+use postrider_core::id::{Ask, DeliveryId, EndpointId, KeyDigest, OrderingKey, RouteId};
 use postrider_core::ledger::Record;
 use postrider_core::map::Map;
 use postrider_core::observation::Observation;
@@ -36,7 +36,7 @@ enum Caller {
         missing: usize,
         to: oneshot::Sender<Vec<Reply>>,
     },
-    Withdrawer(oneshot::Sender<Reply>),
+    One(oneshot::Sender<Reply>),
 }
 
 /// Callers are numbered from 1; the place of a submission within its request is below this.
@@ -70,15 +70,17 @@ impl RealWorld {
         }
     }
 
-    /// Everything the engine has to know before deliveries: policies first, then gates.
-    pub fn surroundings(&self) -> (Vec<Arc<Policy>>, Vec<Gate>) {
+    /// Everything the engine has to know before deliveries: policies first, then gates, then the
+    /// routes that are paused.
+    pub fn surroundings(&self) -> (Vec<Arc<Policy>>, Vec<Gate>, Vec<RouteId>) {
         let policies = self.parts.registry.policies();
         let directory = self.parts.registry.directory();
         let gates = directory
             .iter()
             .map(|endpoint| gate(endpoint, &policies))
             .collect();
-        (policies.versions().to_vec(), gates)
+        let paused = self.parts.registry.paused_routes();
+        (policies.versions().to_vec(), gates, paused)
     }
 
     /// Notes who waits for the answers to the submissions of a request. Gives the ask of the first;
@@ -96,9 +98,9 @@ impl RealWorld {
         })
     }
 
-    /// Notes who waits for a withdrawal.
-    pub fn expect_withdrawal(&mut self, to: oneshot::Sender<Reply>) -> Ask {
-        self.note(Caller::Withdrawer(to))
+    /// Notes who waits for one answer.
+    pub fn expect_one(&mut self, to: oneshot::Sender<Reply>) -> Ask {
+        self.note(Caller::One(to))
     }
 
     fn note(&mut self, caller: Caller) -> Ask {
@@ -176,8 +178,8 @@ impl World for RealWorld {
                     let _ = to.send(answers.into_iter().flatten().collect());
                 }
             }
-            Some(Caller::Withdrawer(_)) => {
-                if let Some(Caller::Withdrawer(to)) = self.callers.remove(&number) {
+            Some(Caller::One(_)) => {
+                if let Some(Caller::One(to)) = self.callers.remove(&number) {
                     let _ = to.send(reply);
                 }
             }

@@ -223,7 +223,8 @@ impl Contents {
         if let Fact::Answered { outcome, .. } = &entry.fact
             && outcome.kind == OutcomeKind::Gone
         {
-            self.retired.push((delivery.endpoint, entry.at));
+            let since = outcome.gone_since.unwrap_or(entry.at);
+            self.retired.push((delivery.endpoint, since));
         }
     }
 

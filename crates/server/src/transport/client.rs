@@ -420,10 +420,6 @@ impl Link {
 
 impl Host {
     /// Sends nothing more over this connection; what is under way on it is still answered.
-    #[expect(
-        dead_code,
-        reason = "the reaction `reconnect` of a channel's table is what calls it"
-    )]
     pub(super) fn leave(&self, serial: Serial) {
         let mut shared = self.shared.lock();
         shared

@@ -16,6 +16,7 @@ pub mod dial;
 pub mod guard;
 mod http1;
 mod http2;
+pub mod lines;
 pub mod resolve;
 mod room;
 mod tls;
@@ -27,21 +28,27 @@ pub use resolve::{Resolve, ResolveError, Resolving, SystemResolver};
 pub use tls::{TlsFault, TlsIdentity, check_tls};
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::uri::Authority;
 use parking_lot::Mutex;
+use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
 use postrider_core::event::Event;
 use postrider_core::id::EndpointId;
+use postrider_core::outcome::OutcomeKind;
 use postrider_core::time::Time;
+use url::Url;
 
 use crate::channel::webhook::{self, PrepareFault, Webhook};
-use crate::channel::{Answer, Attempted, Channel, Fault, Request, Trouble};
-use crate::registry::Endpoint;
+use crate::channel::{
+    Answer, Attempted, Channel as _, Fault, Request, Trouble, apns, fcm, web_push,
+};
+use crate::registry::{Endpoint, Kind, Route, TlsProfile};
 use client::{Client, Host, HostKey, Manner};
+use lines::{Errand, Kit, Line, Prepared as Way, Push, Unusable, refused};
 use tls::{Speaks, TlsConfigs};
 
 /// Endpoints whose preparation is kept at the most; about 3 KiB each.
@@ -110,7 +117,7 @@ pub struct Transport {
     tls: TlsConfigs,
     client: Arc<Client>,
     prepared: Mutex<HashMap<EndpointId, Arc<Prepared>>>,
-    webhook: Webhook,
+    push: OnceLock<Push>,
 }
 
 /// Everything about one revision of an endpoint that its attempts share: the parts of a request
@@ -118,13 +125,9 @@ pub struct Transport {
 pub struct Prepared {
     endpoint: Arc<Endpoint>,
     policy: Arc<NetworkPolicy>,
+    route: Option<Arc<Route>>,
     /// `Err` where nothing may or can be sent; each attempt then ends with this.
-    line: Result<Line, Trouble>,
-}
-
-struct Line {
-    webhook: webhook::Prepared,
-    host: Arc<Host>,
+    line: Result<Line, EndpointFault>,
 }
 
 impl Transport {
@@ -157,7 +160,7 @@ impl Transport {
             tls: TlsConfigs::new(),
             client: Arc::new(Client::new(limits, resolver, dialer)),
             prepared: Mutex::default(),
-            webhook: Webhook,
+            push: OnceLock::new(),
         }
     }
 
@@ -176,6 +179,15 @@ impl Transport {
         self.client.retire_all();
     }
 
+    /// Lets push endpoints be reached over the routes of a registry. The first one named stays.
+    pub fn push_over(&self, push: Push) {
+        let _ = self.push.set(push);
+    }
+
+    fn route(&self, endpoint: &Endpoint) -> Option<Arc<Route>> {
+        self.push.get()?.registry.route(endpoint.route?)
+    }
+
     /// Idle HTTP/1.1 connections, for the metrics.
     #[must_use]
     pub fn idle_connections(&self) -> usize {
@@ -188,7 +200,9 @@ impl Transport {
     /// # Errors
     /// [`EndpointFault`], the first in that order.
     pub fn check(&self, endpoint: &Endpoint) -> Result<(), EndpointFault> {
-        self.line(endpoint, &self.policy.load_full()).map(drop)
+        let route = self.route(endpoint);
+        self.line(endpoint, route.as_deref(), &self.policy.load_full())
+            .map(drop)
     }
 
     /// What attempts to `endpoint` share, made at its first attempt, and again when the registry
@@ -196,16 +210,20 @@ impl Transport {
     #[must_use]
     pub fn prepared(&self, endpoint: &Arc<Endpoint>) -> Arc<Prepared> {
         let policy = self.policy.load_full();
+        let route = self.route(endpoint);
+        let revision = |route: &Option<Arc<Route>>| route.as_ref().map(|route| route.revision);
         if let Some(found) = self.prepared.lock().get(&endpoint.id)
             && Arc::ptr_eq(&found.endpoint, endpoint)
             && Arc::ptr_eq(&found.policy, &policy)
+            && revision(&found.route) == revision(&route)
         {
             return found.clone();
         }
-        let line = self.line(endpoint, &policy).map_err(Trouble::from);
+        let line = self.line(endpoint, route.as_deref(), &policy);
         let made = Arc::new(Prepared {
             endpoint: endpoint.clone(),
             policy,
+            route,
             line,
         });
         let mut prepared = self.prepared.lock();
@@ -242,36 +260,85 @@ impl Transport {
         dispatch: &Dispatch,
         now: Time,
     ) -> Attempted {
-        let answer = match &prepared.line {
-            Ok(line) => {
-                let request = self.webhook.encode(&line.webhook, event, dispatch, now);
-                self.client.send(&line.host, request).await
-            }
-            Err(trouble) => trouble.clone().into(),
+        let errand = Errand {
+            event,
+            dispatch,
+            now,
         };
-        let then = now.plus(i64::from(answer.total_ms));
-        self.webhook.classify(answer, then)
+        match &prepared.line {
+            Ok(line) => line.attempt(&self.client, self.push.get(), errand).await,
+            Err(fault) => fault.attempted(now),
+        }
     }
 
     /// Sends a request that was made elsewhere, for tests and probes.
     pub async fn send(&self, prepared: &Prepared, request: Request) -> Answer {
         match &prepared.line {
             Ok(line) => self.client.send(&line.host, request).await,
-            Err(trouble) => trouble.clone().into(),
+            Err(fault) => fault.trouble().into(),
         }
     }
 
     fn line(
         &self,
         endpoint: &Endpoint,
+        route: Option<&Route>,
         policy: &Arc<NetworkPolicy>,
     ) -> Result<Line, EndpointFault> {
-        let target = policy.target(&endpoint.url)?;
-        let webhook = webhook::Prepared::new(endpoint)?;
+        let push = self.push.get().zip(route);
+        let (kit, tables) = match (&endpoint.kind, push) {
+            (Kind::Webhook, _) => {
+                policy.target(&endpoint.url)?;
+                let way = Way::Webhook(webhook::Prepared::new(endpoint)?);
+                let host = self.host(&endpoint.url, &endpoint.tls, Manner::Common, policy)?;
+                return Ok(Line { way, host });
+            }
+            (_, Some((push, route))) => (push.kit(route)?, &push.reactions),
+            (_, None) => return Err(EndpointFault::NoRoute),
+        };
+        let tls = route.map_or(&endpoint.tls, |route| &route.tls);
+        let manner = match &endpoint.kind {
+            Kind::Apns(_) | Kind::Fcm(_) if endpoint.url.scheme() == "https" => Manner::Push,
+            _ => Manner::Common,
+        };
+        let way = match (&endpoint.kind, &*kit) {
+            (Kind::WebPush(keys), Kit::WebPush(credentials)) => {
+                let table = &tables.web_push;
+                let url = &endpoint.url;
+                Way::WebPush(web_push::Prepared::new(url, keys, credentials, table)?)
+            }
+            (Kind::Apns(_), Kit::Apns { topic, .. }) => Way::Apns {
+                prepared: apns::Prepared::new(&endpoint.url, topic)?,
+                kit,
+            },
+            (Kind::Fcm(target), Kit::Fcm { account, .. }) => Way::Fcm {
+                prepared: fcm::Prepared::new(&endpoint.url)?,
+                target: target.clone(),
+                token_host: self.host(&account.token_url, tls, Manner::Common, policy)?,
+                kit,
+            },
+            _ => return Err(EndpointFault::NoRoute),
+        };
+        let host = self.host(&endpoint.url, tls, manner, policy)?;
+        Ok(Line { way, host })
+    }
+
+    fn host(
+        &self,
+        url: &Url,
+        tls: &TlsProfile,
+        manner: Manner,
+        policy: &Arc<NetworkPolicy>,
+    ) -> Result<Arc<Host>, EndpointFault> {
+        let target = policy.target(url)?;
+        let speaks = match manner {
+            Manner::Common => Speaks::Either,
+            Manner::Push => Speaks::Http2,
+        };
         let (identity, config) = match target.secure {
             true => self
                 .tls
-                .config(&endpoint.tls, Speaks::Either)
+                .config(tls, speaks)
                 .map(|(id, config)| (Some(id), Some(config)))?,
             false => (None, None),
         };
@@ -280,11 +347,10 @@ impl Transport {
             target,
             tls: identity,
             policy_version: policy.version,
-            manner: Manner::Common,
+            manner,
             credentials: None,
         };
-        let host = self.client.host(key, authority, config, policy);
-        Ok(Line { webhook, host })
+        Ok(self.client.host(key, authority, config, policy))
     }
 }
 
@@ -297,19 +363,55 @@ pub enum EndpointFault {
     /// Its URL, headers or secrets.
     #[error(transparent)]
     Webhook(#[from] PrepareFault),
-    /// Its certificates.
+    /// Its certificates, or its route's.
     #[error(transparent)]
     Tls(#[from] TlsFault),
+    /// It is reached over a route, and there is none, or one of another channel.
+    #[error("the endpoint's route does not fit its channel, or is gone")]
+    NoRoute,
+    /// Its route.
+    #[error(transparent)]
+    Route(#[from] Unusable),
+    /// Its push subscription.
+    #[error(transparent)]
+    WebPush(#[from] web_push::PrepareFault),
+    /// Its place at APNs.
+    #[error(transparent)]
+    Apns(#[from] apns::PrepareFault),
+    /// Its place at FCM.
+    #[error(transparent)]
+    Fcm(#[from] fcm::UrlFault),
 }
 
-impl From<EndpointFault> for Trouble {
-    fn from(fault: EndpointFault) -> Trouble {
-        let kind = match fault {
+impl EndpointFault {
+    /// What becomes of an attempt that this keeps from being made.
+    fn attempted(&self, now: Time) -> Attempted {
+        let detail = self.to_string();
+        match self {
+            EndpointFault::Forbidden(_) | EndpointFault::Webhook(_) | EndpointFault::Tls(_) => {
+                Webhook.classify(self.trouble().into(), now)
+            }
+            EndpointFault::NoRoute | EndpointFault::Route(_) => {
+                refused(OutcomeKind::Blocked, Cause::RouteUnusable, &detail)
+            }
+            // The client has to subscribe again; until then nothing can reach it.
+            EndpointFault::WebPush(fault) if fault.cause() == Cause::KeyMismatch => {
+                refused(OutcomeKind::Gone, Cause::KeyMismatch, &detail)
+            }
+            EndpointFault::WebPush(fault) => refused(OutcomeKind::Reject, fault.cause(), &detail),
+            EndpointFault::Apns(_) | EndpointFault::Fcm(_) => {
+                refused(OutcomeKind::Reject, Cause::RouteUnusable, &detail)
+            }
+        }
+    }
+
+    fn trouble(&self) -> Trouble {
+        let kind = match self {
             EndpointFault::Forbidden(_) => Fault::Forbidden,
-            EndpointFault::Webhook(_) => Fault::ConnectFailed,
             EndpointFault::Tls(_) => Fault::Tls,
+            _ => Fault::ConnectFailed,
         };
-        Trouble::unsent(kind, fault.to_string())
+        Trouble::unsent(kind, self.to_string())
     }
 }
 

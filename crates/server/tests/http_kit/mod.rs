@@ -102,6 +102,11 @@ impl Kit {
             metrics: Arc::clone(&metrics),
             body_room: body_room(&limits),
             limits,
+            receipts: Arc::new(postrider::receipts::ReceiptTokens::new(
+                &Vault::of(&[7; 32]),
+                None,
+            )),
+            push_hosts: Vec::new(),
             allow_http: false,
             retry_after_ms: 1_500,
             draining: watched,
@@ -320,6 +325,17 @@ impl Intake for InMemory {
         let (answer, answered) = oneshot::channel();
         self.input(Input::Cancel {
             delivery,
+            ask: Ask(0),
+        });
+        let _ = answer.send(self.reply(Ask(0)));
+        answered
+    }
+
+    fn receipt(&self, delivery: DeliveryId, receipt: u8) -> oneshot::Receiver<Reply> {
+        let (answer, answered) = oneshot::channel();
+        self.input(Input::Receipt {
+            delivery,
+            receipt,
             ask: Ask(0),
         });
         let _ = answer.send(self.reply(Ask(0)));

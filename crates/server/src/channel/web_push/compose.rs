@@ -2,9 +2,9 @@
 //!
 //! A payload that is a JSON object is sent as it is, without what is meant for other channels
 //! (`apns`, `fcm`), and with one member more: `postrider`, in which `id` is the notification id by
-//! which the client tells a repeat, `key` the replace key, `sequence` the place in an order if there
-//! is one, and `receipt` where receipts go and the proof that they may. Any other payload is sent as
-//! it is, byte for byte.
+//! which the client tells a repeat, `key` the replace key, `sequence` the place in an order if
+//! there is one, and `receipt` where receipts go and the proof that they may. Any other payload is
+//! sent as it is, byte for byte.
 //!
 //! Absent here: encryption, and any look at what a page will show.
 

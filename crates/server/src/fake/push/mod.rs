@@ -9,9 +9,9 @@
 //! Refused are: no `TTL` or none that is a number (400, errno 111 and 114), a `Topic` that is none
 //! (113), a body that is not one record of `aes128gcm` (110), a token that does not hold or is
 //! another key's (401, 109), a body over 4,096 bytes (413, 104), what never was subscribed (404,
-//! 102) and what is no more (410, 106). A behaviour of the path comes before all this: its answer is
-//! given, and what it processes is kept for the user agent, so that an answer can be withheld from
-//! a push that arrives.
+//! 102) and what is no more (410, 106). A behaviour of the path comes before all this: its answer
+//! is given, and what it processes is kept for the user agent, so that an answer can be withheld
+//! from a push that arrives.
 //!
 //! User agents are served by [`UserAgents`], or by anything else, from [`Subscriptions`].
 //!

@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::history::{self, AttemptView, EntryView, Evidence};
+use super::receipts::Kind as ReceiptKind;
 use super::{Page, cursor, limit, read_cursor};
 use crate::http::access::{Action, Caller};
 use crate::http::body::{Name, Query};
@@ -37,6 +38,8 @@ pub(super) struct DeliveryView {
     business_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<String>,
+    /// Which way it goes: `webhook`, `web_push`, `apns` or `fcm`.
+    channel: &'static str,
     /// Where it goes; absent if there was nowhere to go.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint_id: Option<Uuid>,
@@ -68,6 +71,9 @@ pub(super) struct DeliveryView {
     sequence: Option<u64>,
     /// A receiver may have processed it without accepting it.
     may_have_acted: bool,
+    /// What the device reported: `displayed`, `clicked`, `dismissed`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    receipts: Vec<&'static str>,
     /// Of the last answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_http_status: Option<u16>,
@@ -249,6 +255,17 @@ impl Api {
             .ok_or_else(absent)
     }
 
+    /// The delivery with this outer id, whosever it is.
+    pub(super) fn delivery_with(&self, id: Uuid) -> Result<Option<DeliveryId>, Problem> {
+        let correlation = CorrelationId(id.as_u128());
+        let rows = self
+            .reader
+            .deliveries(&[self.locate.delivery(correlation)])?;
+        let mut rows = rows.into_iter();
+        let found = rows.find(|row| row.correlation == correlation);
+        Ok(found.map(|row| row.id))
+    }
+
     fn delivery_with_history(
         &self,
         caller: &Caller,
@@ -319,6 +336,7 @@ impl Api {
             event_type,
             business_id,
             recipient,
+            channel: row.channel.name(),
             endpoint_id: self
                 .registry
                 .endpoint(row.endpoint)
@@ -341,6 +359,11 @@ impl Api {
             ordering_key,
             sequence: row.lane.map(|lane| lane.sequence),
             may_have_acted: row.may_have_acted,
+            receipts: ReceiptKind::ALL
+                .into_iter()
+                .filter(|&kind| row.has_receipt(kind as u8))
+                .map(ReceiptKind::name)
+                .collect(),
             last_http_status: Some(row.last_http_status).filter(|&answer| answer != 0),
             history: None,
         }

@@ -191,7 +191,12 @@ impl EndpointPatch {
 }
 
 impl TlsIn {
-    fn profile(self) -> Result<TlsProfile, Problem> {
+    /// It holds a client certificate and its key.
+    pub(super) fn has_client_certificate(&self) -> bool {
+        self.client_cert_pem.is_some() && self.client_key_pem.is_some()
+    }
+
+    pub(super) fn profile(self) -> Result<TlsProfile, Problem> {
         let min_version = match self.min_version.as_deref() {
             None | Some("1.3") => TlsVersion::V1_3,
             Some("1.2") => TlsVersion::V1_2,
@@ -253,7 +258,7 @@ fn checked(headers: Vec<(String, String)>) -> Result<Vec<(String, String)>, Prob
     Ok(headers)
 }
 
-fn policy_named(api: &Api, name: &str) -> Result<PolicyId, Problem> {
+pub(super) fn policy_named(api: &Api, name: &str) -> Result<PolicyId, Problem> {
     let rule = "must be the name of a policy; see /v1/policies";
     match api.registry.policies().named(name) {
         Some(policy) => Ok(policy.id),

@@ -8,7 +8,7 @@ use axum::extract::{Extension, State};
 use axum::response::Response;
 use http::StatusCode;
 use postrider_core::id::EndpointId;
-use postrider_core::time::SECOND_MS;
+use postrider_core::time::{SECOND_MS, Time};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -22,7 +22,7 @@ use crate::http::error::{Code, Problem, ProblemBody};
 use crate::http::words::{moment, parse_uuid};
 use crate::http::{Api, blocking};
 use crate::registry::policy_body::{GuaranteeWord, RateBody};
-use crate::registry::{Endpoint, EndpointState, TlsVersion};
+use crate::registry::{Authorisation, Device, Endpoint, EndpointState, STALE_AFTER_MS, TlsVersion};
 
 /// How long the old secret signs beside a new one where the caller does not say.
 const OVERLAP_S: u32 = 24 * 3_600;
@@ -33,6 +33,14 @@ const OVERLAP_S: u32 = 24 * 3_600;
 pub(super) struct EndpointView {
     id: Uuid,
     tenant_id: Option<Uuid>,
+    /// `webhook`, `web_push`, `apns` or `fcm`.
+    channel: &'static str,
+    /// The route that a device is reached over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<String>,
+    /// What is known about the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<DeviceInfo>,
     /// Where to deliver to; absent for roles that may not see addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
@@ -69,6 +77,25 @@ pub(super) struct EndpointView {
     /// The signing secret. Shown when it is made, and not again.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+}
+
+/// What is known about a device.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeviceInfo {
+    /// The application's own id for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    device_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    platform: String,
+    /// What the application last reported about its right to show notifications, and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorisation: Option<Authorisation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorisation_at: Option<String>,
+    /// When its address was registered or confirmed last.
+    refreshed_at: String,
+    /// It was not registered again for 30 days.
+    stale: bool,
 }
 
 /// A signing secret, without its value.
@@ -366,7 +393,19 @@ impl Api {
         }
     }
 
-    fn endpoint_view(&self, caller: &Caller, endpoint: &Endpoint) -> EndpointView {
+    fn device_info(&self, device: &Device) -> DeviceInfo {
+        let age_ms = self.intake.now().since(device.refreshed_at);
+        DeviceInfo {
+            device_id: device.id.clone(),
+            platform: device.platform.clone(),
+            authorisation: device.authorisation.map(|(said, _)| said),
+            authorisation_at: device.authorisation.map(|(_, at)| moment(Time(at))),
+            refreshed_at: moment(device.refreshed_at),
+            stale: age_ms > STALE_AFTER_MS,
+        }
+    }
+
+    pub(super) fn endpoint_view(&self, caller: &Caller, endpoint: &Endpoint) -> EndpointView {
         let (reason, since) = match &endpoint.state {
             EndpointState::Active => (None, None),
             EndpointState::Paused { reason, at } => (Some(reason.clone()), Some(moment(*at))),
@@ -385,6 +424,12 @@ impl Api {
                 .registry
                 .tenant(endpoint.tenant)
                 .map(|tenant| tenant.uuid),
+            channel: endpoint.kind.channel().name(),
+            route: endpoint
+                .route
+                .and_then(|route| self.registry.route(route))
+                .map(|route| route.name.clone()),
+            device: endpoint.device.as_ref().map(|it| self.device_info(it)),
             url: caller
                 .may(Action::SeeAddresses)
                 .then(|| endpoint.url.to_string()),

@@ -3,6 +3,7 @@
 //! Absent here: who may do what, which is `access`.
 
 mod deliveries;
+mod devices;
 mod endpoint_in;
 mod endpoints;
 mod event_in;
@@ -10,6 +11,8 @@ mod events;
 mod history;
 mod keys;
 mod policies;
+pub mod receipts;
+mod routes;
 mod submission;
 mod tenants;
 
@@ -19,6 +22,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+pub(super) use receipts::{ask as ask_receipts, take as take_receipts};
 
 use super::Api;
 use super::error::Problem;
@@ -54,6 +59,12 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(deliveries::cancel))
         .routes(routes!(policies::list))
         .routes(routes!(policies::show))
+        .routes(routes!(routes::create, routes::list))
+        .routes(routes!(routes::show, routes::change))
+        .routes(routes!(routes::pause))
+        .routes(routes!(routes::resume))
+        .routes(routes!(devices::register))
+        .routes(routes!(devices::register_batch))
 }
 
 /// A page of a list.

@@ -311,7 +311,9 @@ impl EmbeddedLedger {
                     .push(((row.endpoint, lane.key), lane.sequence));
             }
             if outcome.kind == OutcomeKind::Gone {
-                batch.gone.push((row.endpoint, entry.at));
+                batch
+                    .gone
+                    .push((row.endpoint, outcome.gone_since.unwrap_or(entry.at)));
             }
         }
         plan.last_seq = entry.seq;

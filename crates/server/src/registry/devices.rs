@@ -1,0 +1,156 @@
+//! Devices: push endpoints that register by themselves, again and again.
+//!
+//! A registration is an upsert. The same address again refreshes what is known about it; another
+//! address under the same device id takes the old one's place, so that no notification ever goes to
+//! both; an address that was retired comes back as a new endpoint, because what was learnt about
+//! the old one is not true of it any more.
+//!
+//! Absent here: whether an address is one of a push service, which its channel checks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use postrider_core::cause::Cause;
+use postrider_core::id::{EndpointId, TenantId};
+use postrider_core::time::Time;
+
+use super::endpoints::EndpointDraft;
+use super::model::{Endpoint, EndpointState, address};
+use super::{Change, Registry, RegistryError};
+
+/// What a registration came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// The address was not known.
+    Created,
+    /// The address was known; its keys, owner and times are now these.
+    Refreshed,
+    /// The device was known under another address, which this one has replaced.
+    Replaced,
+}
+
+/// Live push endpoints of all tenants, by address and by the application's id of the device.
+#[derive(Default)]
+pub(super) struct Devices {
+    by_address: HashMap<(TenantId, [u8; 16]), EndpointId>,
+    by_device: HashMap<(TenantId, String), EndpointId>,
+}
+
+impl Devices {
+    /// Notes what `endpoint` is now, instead of what `old` was.
+    pub(super) fn put(&mut self, old: Option<&Endpoint>, endpoint: &Endpoint) {
+        if let Some(old) = old {
+            self.take(old);
+        }
+        let live = !matches!(endpoint.state, EndpointState::Retired { .. });
+        if let Some(device) = endpoint.device.as_ref().filter(|_| live) {
+            let address = (endpoint.tenant, endpoint.address());
+            self.by_address.insert(address, endpoint.id);
+            if !device.id.is_empty() {
+                let device = (endpoint.tenant, device.id.clone());
+                self.by_device.insert(device, endpoint.id);
+            }
+        }
+    }
+
+    fn take(&mut self, old: &Endpoint) {
+        let Some(device) = &old.device else { return };
+        let address = (old.tenant, old.address());
+        if self.by_address.get(&address) == Some(&old.id) {
+            self.by_address.remove(&address);
+        }
+        let device = (old.tenant, device.id.clone());
+        if self.by_device.get(&device) == Some(&old.id) {
+            self.by_device.remove(&device);
+        }
+    }
+
+    pub(super) fn at(&self, tenant: TenantId, address: [u8; 16]) -> Option<EndpointId> {
+        self.by_address.get(&(tenant, address)).copied()
+    }
+
+    pub(super) fn of(&self, tenant: TenantId, device: &str) -> Option<EndpointId> {
+        self.by_device.get(&(tenant, device.to_owned())).copied()
+    }
+}
+
+impl Registry {
+    /// Registers a device, or registers it again. `previous` is the address that the application
+    /// says this one replaces, if it says so.
+    ///
+    /// # Errors
+    /// [`RegistryError::Invalid`] or [`RegistryError::Storage`].
+    pub fn register_device(
+        &self,
+        tenant: TenantId,
+        draft: EndpointDraft,
+        previous: Option<[u8; 16]>,
+        now: Time,
+    ) -> Result<(Arc<Endpoint>, Registered), RegistryError> {
+        // Two registrations of one address at once must not become two endpoints.
+        let _turn = self.registering.lock();
+        let device = draft.device.clone().unwrap_or_default();
+        let own = address(&draft.kind, &draft.url);
+        let (same, other) = {
+            let directory = self.directory();
+            let same = directory.device_at(tenant, own);
+            let replaced = previous.and_then(|address| directory.device_at(tenant, address));
+            let known = (!device.id.is_empty())
+                .then(|| directory.device(tenant, &device.id))
+                .flatten();
+            (same, known.or(replaced))
+        };
+        // The address has moved to a device that was known under another one: one of the two goes.
+        if let (Some(same), Some(other)) = (same, other)
+            && same != other
+        {
+            self.retire(other, Cause::EndpointRetired, now)?;
+        }
+        let Some(id) = same.or(other) else {
+            let made = self.create_endpoint(tenant, draft, now)?;
+            return Ok((made, Registered::Created));
+        };
+        let refreshed = self.replace(id, now, Change::Written, |endpoint| {
+            refresh(endpoint, draft.clone());
+            Ok(true)
+        });
+        match refreshed {
+            Ok(endpoint) if same.is_some() => Ok((endpoint, Registered::Refreshed)),
+            Ok(endpoint) => Ok((endpoint, Registered::Replaced)),
+            // It was retired meanwhile: this is a new life of the address.
+            Err(RegistryError::Retired) => {
+                let made = self.create_endpoint(tenant, draft, now)?;
+                Ok((made, Registered::Created))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What is said now counts; what is not said stays.
+fn refresh(endpoint: &mut Endpoint, draft: EndpointDraft) {
+    let before = endpoint.device.take().unwrap_or_default();
+    endpoint.url = draft.url;
+    endpoint.kind = draft.kind;
+    endpoint.route = draft.route;
+    endpoint.policy = draft.policy;
+    if !draft.recipient.is_empty() {
+        endpoint.recipient = draft.recipient;
+    }
+    if !draft.name.is_empty() {
+        endpoint.name = draft.name;
+    }
+    if !draft.event_types.is_empty() {
+        endpoint.event_types = draft.event_types;
+    }
+    endpoint.device = draft.device.map(|mut device| {
+        if device.id.is_empty() {
+            device.id = before.id;
+        }
+        if device.platform.is_empty() {
+            device.platform = before.platform;
+        }
+        device.authorisation = device.authorisation.or(before.authorisation);
+        device
+    });
+}

@@ -1,0 +1,400 @@
+//! Lines: everything that attempts to one endpoint share, a kind for each channel, and the one
+//! attempt that each kind makes: encode, send, classify.
+//!
+//! Absent here: connections, and what follows from an outcome.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use postrider_core::cause::Cause;
+use postrider_core::dispatch::Dispatch;
+use postrider_core::endpoint::Channel as Way;
+use postrider_core::event::Event;
+use postrider_core::id::RouteId;
+use postrider_core::outcome::{Outcome, OutcomeKind};
+use postrider_core::time::Time;
+use secrecy::ExposeSecret as _;
+use uuid::Uuid;
+
+use super::client::{Client, Host};
+use crate::channel::reaction::Reactions;
+use crate::channel::webhook::{self, Webhook};
+use crate::channel::{Answer, Attempted, Channel as _, apns, fcm, replace_key, web_push};
+use crate::receipts::{ReceiptAsk, ReceiptTokens};
+use crate::registry::{Credentials, FcmTarget, Registry, Route};
+
+/// What the push channels work with, beside the endpoint.
+pub struct Push {
+    /// Where routes are found.
+    pub registry: Arc<Registry>,
+    /// What notifications carry so that devices can answer.
+    pub receipts: Arc<ReceiptTokens>,
+    /// What answers mean.
+    pub reactions: ReactionTables,
+    kits: Mutex<HashMap<RouteId, (u64, Arc<Kit>)>>,
+    /// What a person was told to look at already.
+    told: Mutex<BTreeSet<(Way, Cause)>>,
+}
+
+/// The reaction table of each push channel.
+#[derive(Clone, Debug)]
+pub struct ReactionTables {
+    /// Of push services.
+    pub web_push: Reactions,
+    /// Of Apple.
+    pub apns: Reactions,
+    /// Of Google.
+    pub fcm: Reactions,
+}
+
+impl Default for ReactionTables {
+    fn default() -> ReactionTables {
+        let built_in = |name: &str, text: &str| {
+            Reactions::parse(name, text)
+                .unwrap_or_else(|fault| unreachable!("a table that tests have read: {fault}"))
+        };
+        ReactionTables {
+            web_push: built_in("web_push.toml", web_push::REACTIONS),
+            apns: built_in("apns.toml", apns::REACTIONS),
+            fcm: built_in("fcm.toml", fcm::REACTIONS),
+        }
+    }
+}
+
+/// What all endpoints of one revision of a route share.
+pub(super) enum Kit {
+    WebPush(Arc<web_push::vapid::Credentials>),
+    Apns {
+        topic: String,
+        tokens: Option<apns::ProviderTokens>,
+    },
+    Fcm {
+        account: fcm::ServiceAccount,
+        tokens: fcm::Tokens,
+    },
+}
+
+/// A route has no credentials that could be used.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the route has no credentials that can be used: {0}")]
+pub struct Unusable(String);
+
+impl Push {
+    /// Push over the routes of `registry`.
+    #[must_use]
+    pub fn new(
+        registry: Arc<Registry>,
+        receipts: Arc<ReceiptTokens>,
+        reactions: ReactionTables,
+    ) -> Push {
+        Push {
+            registry,
+            receipts,
+            reactions,
+            kits: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// What endpoints of this route share: made once for each of its revisions, so that all of
+    /// them present the same token.
+    pub(super) fn kit(&self, route: &Route) -> Result<Arc<Kit>, Unusable> {
+        let mut kits = self.kits.lock();
+        if let Some((revision, kit)) = kits.get(&route.id)
+            && *revision == route.revision
+        {
+            return Ok(Arc::clone(kit));
+        }
+        let unusable = |fault: &dyn std::fmt::Display| Unusable(fault.to_string());
+        let kit = match &route.credentials {
+            Credentials::WebPush { subject, keys } => {
+                let keys: Vec<_> = keys.iter().map(|key| key.private.clone()).collect();
+                let made = web_push::vapid::Credentials::new(&keys, subject);
+                Kit::WebPush(Arc::new(made.map_err(|it| unusable(&it))?))
+            }
+            Credentials::Apns { topic, signer, .. } => {
+                let tokens = signer.as_ref().map(|signer| {
+                    let key = signer.key_pem.expose_secret();
+                    apns::ProviderTokens::new(&signer.team, &signer.key_id, key)
+                });
+                Kit::Apns {
+                    topic: topic.clone(),
+                    tokens: tokens.transpose().map_err(|it| unusable(&it))?,
+                }
+            }
+            Credentials::Fcm { service_account } => {
+                let account = fcm::ServiceAccount::parse(service_account.expose_secret());
+                Kit::Fcm {
+                    account: account.map_err(|it| unusable(&it))?,
+                    tokens: fcm::Tokens::default(),
+                }
+            }
+        };
+        let kit = Arc::new(kit);
+        kits.insert(route.id, (route.revision, Arc::clone(&kit)));
+        Ok(kit)
+    }
+
+    /// A person should look at this: said once for each channel and cause.
+    fn alert(&self, way: Way, attempted: &Attempted) {
+        let Attempted::Answered(outcome) = attempted else {
+            return;
+        };
+        if self.told.lock().insert((way, outcome.cause)) {
+            tracing::error!(
+                channel = way.name(),
+                cause = outcome.cause.code(),
+                http_status = outcome.http_status,
+                "a provider refuses what it is sent; more of this kind is counted, not logged"
+            );
+        }
+    }
+}
+
+/// Everything that attempts to one endpoint share.
+pub(super) struct Line {
+    pub way: Prepared,
+    pub host: Arc<Host>,
+}
+
+/// The parts of requests that do not change.
+pub(super) enum Prepared {
+    Webhook(webhook::Prepared),
+    WebPush(web_push::Prepared),
+    Apns {
+        prepared: apns::Prepared,
+        kit: Arc<Kit>,
+    },
+    Fcm {
+        prepared: fcm::Prepared,
+        target: FcmTarget,
+        kit: Arc<Kit>,
+        /// Where access tokens come from.
+        token_host: Arc<Host>,
+    },
+}
+
+/// What one attempt is about.
+#[derive(Clone, Copy)]
+pub(super) struct Errand<'a> {
+    pub event: &'a Event,
+    pub dispatch: &'a Dispatch,
+    pub now: Time,
+}
+
+impl Line {
+    /// One attempt.
+    pub async fn attempt(
+        &self,
+        client: &Arc<Client>,
+        push: Option<&Push>,
+        errand: Errand<'_>,
+    ) -> Attempted {
+        let Errand {
+            event,
+            dispatch,
+            now,
+        } = errand;
+        let push = match (&self.way, push) {
+            (Prepared::Webhook(prepared), _) => {
+                let request = Webhook.encode(prepared, event, dispatch, now);
+                let answer = client.send(&self.host, request).await;
+                let then = after(now, &answer);
+                return Webhook.classify(answer, then);
+            }
+            (_, Some(push)) => push,
+            (_, None) => return refused(OutcomeKind::Reject, Cause::RouteUnusable, ""),
+        };
+        let told = Told::of(event, dispatch, &push.receipts);
+        match &self.way {
+            Prepared::Webhook(_) => refused(OutcomeKind::Reject, Cause::RouteUnusable, ""),
+            Prepared::WebPush(prepared) => {
+                self.web_push(client, push, prepared, &told, errand).await
+            }
+            Prepared::Apns { prepared, kit } => {
+                self.apns(client, push, prepared, kit, &told, errand).await
+            }
+            Prepared::Fcm {
+                prepared,
+                target,
+                kit,
+                token_host,
+            } => {
+                let place = (target, &**kit, token_host);
+                self.fcm(client, push, prepared, place, &told, errand).await
+            }
+        }
+    }
+
+    async fn web_push(
+        &self,
+        client: &Arc<Client>,
+        push: &Push,
+        prepared: &web_push::Prepared,
+        told: &Told,
+        errand: Errand<'_>,
+    ) -> Attempted {
+        let content = web_push::Told {
+            payload: &errand.event.payload,
+            id: told.id,
+            sequence: told.sequence,
+            replace_key: &told.replace_key,
+            urgency: errand.event.urgency,
+            expires_at: errand.dispatch.expires_at,
+            only_now: false,
+            receipt: told.receipt(),
+        };
+        let Ok(fresh) = web_push::Fresh::draw() else {
+            return refused(
+                OutcomeKind::Retry,
+                Cause::ConnectFailed,
+                "no random numbers",
+            );
+        };
+        let padding = web_push::Padding::None;
+        let written = web_push::encode(prepared, &content, padding, &fresh, errand.now);
+        let request = match written {
+            Ok(written) => written.request,
+            Err(cause) => return refused(OutcomeKind::Reject, cause, ""),
+        };
+        let answer = client.send(&self.host, request).await;
+        let then = after(errand.now, &answer);
+        let (attempted, reaction) =
+            web_push::classify(&push.reactions.web_push, prepared, answer, then);
+        if reaction.is_some_and(|reaction| reaction.alert) {
+            push.alert(Way::WebPush, &attempted);
+        }
+        attempted
+    }
+
+    async fn apns(
+        &self,
+        client: &Arc<Client>,
+        push: &Push,
+        prepared: &apns::Prepared,
+        kit: &Kit,
+        told: &Told,
+        errand: Errand<'_>,
+    ) -> Attempted {
+        let Kit::Apns { tokens, .. } = kit else {
+            return refused(OutcomeKind::Blocked, Cause::RouteUnusable, "");
+        };
+        let content = apns::Told {
+            payload: &errand.event.payload,
+            id: told.id,
+            sequence: told.sequence,
+            replace_key: &told.replace_key,
+            urgency: errand.event.urgency,
+            admitted_at: errand.dispatch.admitted_at,
+            expires_at: errand.dispatch.expires_at,
+            receipt: told.receipt(),
+        };
+        let bearer = tokens.as_ref().map(|tokens| tokens.bearer(errand.now));
+        let request = match apns::encode(prepared, bearer.clone(), &content, errand.now) {
+            Ok(request) => request,
+            Err(fault) => return apns::unfit(&fault),
+        };
+        let mut over = None;
+        let answer = client.send_over(&self.host, request, &mut over).await;
+        let then = after(errand.now, &answer);
+        let presented = tokens.as_ref().zip(bearer.as_ref());
+        let verdict = apns::classify(&push.reactions.apns, answer, presented, then);
+        if let Some(serial) = over.filter(|_| verdict.ends_connection()) {
+            self.host.leave(serial);
+        }
+        if verdict.reaction.is_some_and(|reaction| reaction.alert) {
+            push.alert(Way::Apns, &verdict.attempted);
+        }
+        verdict.attempted
+    }
+
+    async fn fcm(
+        &self,
+        client: &Arc<Client>,
+        push: &Push,
+        prepared: &fcm::Prepared,
+        (target, kit, token_host): (&FcmTarget, &Kit, &Arc<Host>),
+        told: &Told,
+        errand: Errand<'_>,
+    ) -> Attempted {
+        let Kit::Fcm { account, tokens } = kit else {
+            return refused(OutcomeKind::Blocked, Cause::RouteUnusable, "");
+        };
+        let fetch = async |request| client.send(token_host, request).await;
+        let bearer = match tokens.bearer(errand.now, account, fetch).await {
+            Ok(bearer) => bearer,
+            Err(fault) => return fcm::untokened(&fault),
+        };
+        let content = fcm::Told {
+            target: match target {
+                FcmTarget::Token(token) => fcm::Target::Token(token),
+                FcmTarget::Fid(fid) => fcm::Target::Fid(fid),
+            },
+            payload: &errand.event.payload,
+            id: told.id,
+            sequence: told.sequence,
+            replace_key: &told.replace_key,
+            collapses: !errand.event.collapse_key.is_empty(),
+            urgency: errand.event.urgency,
+            expires_at: errand.dispatch.expires_at,
+            receipt: told.receipt(),
+            validate_only: false,
+        };
+        let request = match fcm::encode(prepared, &bearer.header, &content, errand.now) {
+            Ok(request) => request,
+            Err(fault) => return fcm::unfit(&fault),
+        };
+        let answer = client.send(&self.host, request).await;
+        let then = after(errand.now, &answer);
+        let again = || tokens.refused(bearer.number);
+        let (attempted, reaction) = fcm::classify(&push.reactions.fcm, answer, then, again);
+        if let Attempted::Answered(outcome) = &attempted
+            && outcome.kind == OutcomeKind::Accept
+        {
+            tokens.let_in();
+        }
+        if reaction.is_some_and(|reaction| reaction.alert) {
+            push.alert(Way::Fcm, &attempted);
+        }
+        attempted
+    }
+}
+
+/// What each push channel tells a device beside the payload.
+struct Told {
+    id: Uuid,
+    sequence: Option<u64>,
+    replace_key: String,
+    receipt: Option<ReceiptAsk>,
+}
+
+impl Told {
+    fn of(event: &Event, dispatch: &Dispatch, receipts: &ReceiptTokens) -> Told {
+        Told {
+            id: Uuid::from_u128(dispatch.correlation.0),
+            sequence: dispatch.lane.map(|lane| lane.sequence),
+            replace_key: replace_key(&event.collapse_key, dispatch.correlation),
+            receipt: receipts.ask(dispatch.correlation),
+        }
+    }
+
+    fn receipt(&self) -> Option<(&str, &str)> {
+        let ask = self.receipt.as_ref()?;
+        Some((&ask.url, &ask.token))
+    }
+}
+
+fn after(now: Time, answer: &Answer) -> Time {
+    now.plus(i64::from(answer.total_ms))
+}
+
+/// What becomes of an attempt that was not made because it cannot be.
+pub(super) fn refused(kind: OutcomeKind, cause: Cause, detail: &str) -> Attempted {
+    Attempted::Answered(Outcome {
+        unsent: true,
+        may_have_acted: false,
+        evidence: detail.as_bytes().into(),
+        ..Outcome::bare(kind, cause)
+    })
+}
