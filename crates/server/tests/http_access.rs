@@ -15,6 +15,15 @@ use serde_json::{Value, json};
 
 const ENDPOINT: &str = r#"{"url":"https://a.test/hook","recipient":"anna","event_types":["*"]}"#;
 
+/// Named like a policy, so that one name fits both paths.
+const ROUTE: &str = r#"{"name":"brief","web_push":{"subject":"mailto:ops@example.org"}}"#;
+
+/// The subscription of RFC 8291, Appendix A.
+const DEVICE: &str = r#"{"recipient":"anna","web_push":{
+    "endpoint":"https://updates.push.services.mozilla.com/wpush/v2/x",
+    "keys":{"auth":"BTBZMqHH6r4Tts7J_aSIgg","p256dh":
+    "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4"}}}"#;
+
 /// What a tenant has, by the names that the routes' paths have for it.
 struct Things {
     endpoint: String,
@@ -27,6 +36,7 @@ struct Things {
 async fn things(kit: &Kit, tenant: &str) -> Things {
     let endpoint = kit.endpoint(tenant, ENDPOINT).await;
     let admin = kit.key(Role::Admin, Some(tenant));
+    kit.post(&admin, "/v1/routes", ROUTE).await;
     let body = r#"{"type":"order.paid","delay_s":60,"payload":1}"#;
     let event = kit.post(&admin, "/v1/events", body).await.json();
     let key = r#"{"name":"n","role":"reader"}"#;
@@ -64,6 +74,10 @@ fn body(method: &Method, route: &str) -> &'static str {
         ("POST", "/v1/keys") => r#"{"name":"n","role":"reader"}"#,
         ("POST", "/v1/endpoints") => ENDPOINT,
         ("POST", "/v1/events") => r#"{"type":"a","payload":1}"#,
+        ("POST", "/v1/routes") => r#"{"name":"new","web_push":{"subject":"mailto:a@example.org"}}"#,
+        ("PATCH", "/v1/routes/{name}") => r#"{"web_push":{"subject":"mailto:b@example.org"}}"#,
+        ("POST", "/v1/devices") => DEVICE,
+        ("POST", "/v1/devices/batch") => r#"{"devices":[]}"#,
         ("POST", "/v1/events/batch") => r#"{"events":[]}"#,
         _ => "",
     }
