@@ -124,6 +124,12 @@ pub const PARTS: &[Part] = &[
         needs: &[],
     },
     Part {
+        name: "shell",
+        about: "intake and delivery on a simulated network that breaks, 50 seeds",
+        work: Work::Tests(&["--package", "postrider", "--test", "shell"]),
+        needs: &[],
+    },
+    Part {
         name: "cli",
         about: "the command line, and the first five minutes",
         work: Work::Tests(&["--package", "postrider", "--test", "cli*"]),

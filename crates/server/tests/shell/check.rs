@@ -1,0 +1,436 @@
+//! The checkers: what must hold whatever went wrong, each under its name. They know what callers
+//! were told, what receivers saw and what the journal says, and nothing of the engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use postrider::store::{Query, Reader};
+use postrider_core::cause::Cause;
+use postrider_core::event::Event;
+use postrider_core::id::{EndpointId, EventId, OrderingKey, Seq};
+use postrider_core::ledger::{Delivery, Entry, Fact, Next, State, apply};
+use postrider_core::outcome::{Outcome, OutcomeKind};
+use postrider_core::policy::Guarantee;
+
+use crate::caller;
+use crate::evidence::{Arrival, Seen};
+
+/// What the checkers say.
+pub struct Verdict {
+    pub violations: Vec<String>,
+    /// What happened how often.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+/// Everything that the ledger holds, and everything that was seen.
+struct Case<'a> {
+    seen: &'a Seen,
+    asked: &'a [caller::Event],
+    events: BTreeMap<EventId, Event>,
+    deliveries: Vec<Delivery>,
+    /// By delivery, in the order of `deliveries`.
+    histories: Vec<Vec<Entry>>,
+    /// By correlation id.
+    arrivals: BTreeMap<u128, Vec<&'a Arrival>>,
+    journal: Vec<Entry>,
+    violations: Vec<String>,
+}
+
+/// Runs every checker.
+pub fn all(seen: &mut Seen, reader: &dyn Reader, asked: &[caller::Event]) -> Verdict {
+    let mut counts = std::mem::take(&mut seen.counts);
+    let journal = journal(reader);
+    for entry in &journal {
+        seen.log.push(format!("journal {:?}", without_words(entry)));
+    }
+    let deliveries = deliveries(reader);
+    let history = |row: &Delivery| reader.history(row).expect("the model reads");
+    let event = |row: &Delivery| {
+        let event = reader.event(row.event).expect("the model reads");
+        (row.event, event.expect("a delivery has an event"))
+    };
+    let mut arrivals: BTreeMap<u128, Vec<&Arrival>> = BTreeMap::new();
+    for arrival in &seen.arrivals {
+        arrivals
+            .entry(arrival.correlation)
+            .or_default()
+            .push(arrival);
+    }
+    let mut case = Case {
+        seen,
+        asked,
+        events: deliveries.iter().map(event).collect(),
+        histories: deliveries.iter().map(history).collect(),
+        deliveries,
+        arrivals,
+        journal,
+        violations: seen.violations.clone(),
+    };
+    case.kept();
+    case.asked_for();
+    case.one_settled_state();
+    case.ledger_is_its_fold();
+    case.arrivals_are_known();
+    case.at_most_once();
+    case.repeats_are_explained();
+    case.unsent_is_true();
+    case.accepted_is_true();
+    case.order();
+    case.time_to_live();
+    case.nothing_to_the_gone();
+    case.nowhere_forbidden();
+    *counts.entry("deliveries").or_default() += case.deliveries.len() as u64;
+    *counts.entry("attempts").or_default() += case.opened();
+    for row in &case.deliveries {
+        *counts.entry(row.state.name()).or_default() += 1;
+    }
+    Verdict {
+        violations: case.violations,
+        counts,
+    }
+}
+
+/// The entry without what TLS says in words: there stands the machine's own time.
+fn without_words(entry: &Entry) -> Entry {
+    let mut entry = entry.clone();
+    if let Fact::Answered { outcome, .. } = &mut entry.fact {
+        outcome.evidence = [].into();
+    }
+    entry
+}
+
+fn deliveries(reader: &dyn Reader) -> Vec<Delivery> {
+    let query = Query {
+        limit: usize::MAX,
+        ..Query::default()
+    };
+    let mut rows = reader.list(&query).expect("the model reads").deliveries;
+    rows.reverse();
+    rows
+}
+
+fn journal(reader: &dyn Reader) -> Vec<Entry> {
+    reader.journal(Seq(0), usize::MAX).expect("the model reads")
+}
+
+impl Case<'_> {
+    fn wrong(&mut self, name: &str, what: impl std::fmt::Display) {
+        self.violations.push(format!("{name}: {what}"));
+    }
+
+    fn opened(&self) -> u64 {
+        let opened = |entry: &&Entry| matches!(entry.fact, Fact::Opened { .. });
+        self.journal.iter().filter(opened).count() as u64
+    }
+
+    /// What was acknowledged is there, under the ids that were told; and every answer for one key
+    /// tells the same ones.
+    fn kept(&mut self) {
+        let by_uuid: BTreeMap<String, &Event> = self
+            .events
+            .values()
+            .map(|event| (uuid::Uuid::from_u128(event.uuid).to_string(), event))
+            .collect();
+        let mut first: BTreeMap<&str, &crate::evidence::Told> = BTreeMap::new();
+        let mut wrong = Vec::new();
+        for told in &self.seen.told {
+            let same = first.entry(&told.key).or_insert(told);
+            if **same != *told {
+                wrong.push(format!("{same:?} and {told:?}"));
+            }
+            let Some(event) = by_uuid.get(&told.event) else {
+                wrong.push(format!("{told:?} is not in the ledger"));
+                continue;
+            };
+            let mut ids: Vec<String> = Vec::new();
+            for row in self.deliveries.iter().filter(|row| row.event == event.id) {
+                ids.push(uuid::Uuid::from_u128(row.correlation.0).to_string());
+            }
+            if ids != told.deliveries || *event.business_id != *told.key {
+                wrong.push(format!("{told:?}, but the ledger has {ids:?}"));
+            }
+        }
+        for what in wrong {
+            self.wrong("kept", what);
+        }
+    }
+
+    /// Nothing is there that nobody asked for; every key is there once, wholly.
+    fn asked_for(&mut self) {
+        let mut wrong = Vec::new();
+        let mut found = BTreeSet::new();
+        let wanted: BTreeMap<&str, usize> = self
+            .asked
+            .iter()
+            .map(|event| (event.key.as_str(), event.targets))
+            .collect();
+        for event in self.events.values() {
+            let rows = self.deliveries.iter().filter(|row| row.event == event.id);
+            let rows = rows.count();
+            if wanted.get(&*event.business_id) != Some(&rows) {
+                wrong.push(format!("{} has {rows} deliveries", event.business_id));
+            }
+            if !found.insert(event.business_id.clone()) {
+                wrong.push(format!("{} was admitted twice", event.business_id));
+            }
+        }
+        for key in wanted.keys().filter(|key| !found.contains(**key)) {
+            wrong.push(format!("{key} never got in"));
+        }
+        for what in wrong {
+            self.wrong("asked_for", what);
+        }
+    }
+
+    fn one_settled_state(&mut self) {
+        let unsettled = self.deliveries.iter().filter(|row| !row.state.is_settled());
+        let unsettled: Vec<_> = unsettled.map(|row| (row.id, row.state)).collect();
+        for (id, state) in unsettled {
+            self.wrong("settled", format_args!("delivery {} is {state:?}", id.0));
+        }
+    }
+
+    /// A fresh fold of the journal gives the rows, and a settled row does not move again.
+    fn ledger_is_its_fold(&mut self) {
+        let mut rows = BTreeMap::new();
+        let mut wrong = Vec::new();
+        for entry in &self.journal {
+            let row: &mut Option<Delivery> = rows.entry(entry.delivery).or_default();
+            let settled = row.as_ref().is_some_and(|row| row.state.is_settled());
+            if settled && !matches!(entry.fact, Fact::Confirmed { .. }) {
+                wrong.push(format!("{entry:?} after it was settled"));
+            }
+            if let Err(conflict) = apply(row, entry) {
+                wrong.push(conflict.to_string());
+            }
+        }
+        for row in &self.deliveries {
+            if rows.get(&row.id).and_then(Option::as_ref) != Some(row) {
+                wrong.push(format!("{row:?} is not the fold of its entries"));
+            }
+        }
+        for what in wrong {
+            self.wrong("fold", what);
+        }
+    }
+
+    /// Each thing that arrived was sent by an attempt that the journal opened, once.
+    fn arrivals_are_known(&mut self) {
+        let known: BTreeSet<u128> = self
+            .deliveries
+            .iter()
+            .map(|row| row.correlation.0)
+            .collect();
+        let unknown = |id: &&u128| !known.contains(id);
+        let unknown: Vec<u128> = self.arrivals.keys().filter(unknown).copied().collect();
+        for correlation in unknown {
+            self.wrong(
+                "ghost",
+                format_args!("{correlation:x} arrived and is not known"),
+            );
+        }
+        let mut wrong = Vec::new();
+        for (row, arrivals) in self.arrived() {
+            let mut attempts = BTreeSet::new();
+            for arrival in arrivals.iter().filter(|arrival| !arrival.refused) {
+                if !attempts.insert(arrival.attempt) {
+                    let (id, attempt) = (row.id.0, arrival.attempt);
+                    wrong.push(format!("delivery {id} attempt {attempt} arrived twice"));
+                }
+            }
+        }
+        for what in wrong {
+            self.wrong("one_request", what);
+        }
+    }
+
+    fn arrived(&self) -> impl Iterator<Item = (&Delivery, &Vec<&Arrival>)> {
+        let of = |row| Some((row, self.arrivals.get(&row_id(row))?));
+        self.deliveries.iter().filter_map(of)
+    }
+
+    /// What an attempt came to, as the journal has it.
+    fn outcome(&self, row: &Delivery, of: u32) -> Option<&Outcome> {
+        let place = self
+            .deliveries
+            .iter()
+            .position(|other| other.id == row.id)?;
+        self.histories[place]
+            .iter()
+            .find_map(|entry| match &entry.fact {
+                Fact::Answered {
+                    attempt, outcome, ..
+                } if *attempt == of => Some(&**outcome),
+                _ => None,
+            })
+    }
+
+    fn at_most_once(&mut self) {
+        let mut wrong = Vec::new();
+        for (row, arrivals) in self.arrived() {
+            let begun = arrivals.iter().filter(|arrival| !arrival.refused).count();
+            if row.guarantee == Guarantee::AtMostOnce && begun > 1 {
+                wrong.push(format!("delivery {} was begun {begun} times", row.id.0));
+            }
+        }
+        for what in wrong {
+            self.wrong("at_most_once", what);
+        }
+    }
+
+    /// Where a receiver acted and got the same again, the journal says that it may have acted.
+    fn repeats_are_explained(&mut self) {
+        let mut wrong = Vec::new();
+        for (row, arrivals) in self.arrived() {
+            let last = arrivals.iter().map(|arrival| arrival.attempt).max();
+            for arrival in arrivals.iter().filter(|arrival| arrival.acted) {
+                let repeated = Some(arrival.attempt) < last;
+                let outcome = self.outcome(row, arrival.attempt);
+                if repeated && !outcome.is_some_and(|outcome| outcome.may_have_acted) {
+                    let (id, attempt) = (row.id.0, arrival.attempt);
+                    wrong.push(format!(
+                        "delivery {id} was acted on at attempt {attempt}, which came to \
+                         {outcome:?}, and was sent again"
+                    ));
+                }
+            }
+        }
+        for what in wrong {
+            self.wrong("repeat", what);
+        }
+    }
+
+    /// Of what is called unsent, no receiver read a whole request.
+    fn unsent_is_true(&mut self) {
+        let mut wrong = Vec::new();
+        for (row, arrivals) in self.arrived() {
+            for arrival in arrivals.iter().filter(|arrival| !arrival.refused) {
+                let unsent = self.outcome(row, arrival.attempt).is_some_and(|o| o.unsent);
+                if unsent {
+                    let (id, attempt) = (row.id.0, arrival.attempt);
+                    wrong.push(format!(
+                        "delivery {id} attempt {attempt} arrived all the same"
+                    ));
+                }
+            }
+        }
+        for what in wrong {
+            self.wrong("unsent", what);
+        }
+    }
+
+    /// What is called accepted was answered so by the receiver.
+    fn accepted_is_true(&mut self) {
+        let mut wrong = Vec::new();
+        for row in self
+            .deliveries
+            .iter()
+            .filter(|row| row.state == State::Accepted)
+        {
+            let arrivals = self.arrivals.get(&row_id(row));
+            let answered = |arrival: &&&Arrival| {
+                arrival.attempt == row.attempt && (200..300).contains(&arrival.http_status)
+            };
+            if arrivals.is_none_or(|arrivals| !arrivals.iter().any(|a| answered(&a))) {
+                wrong.push(format!("delivery {} was accepted by nobody", row.id.0));
+            }
+        }
+        for what in wrong {
+            self.wrong("accepted", what);
+        }
+    }
+
+    /// In a lane, an attempt is opened only when everything before it is settled; numbers are
+    /// gapless.
+    fn order(&mut self) {
+        let mut lanes: BTreeMap<(EndpointId, OrderingKey), Vec<&Delivery>> = BTreeMap::new();
+        for row in &self.deliveries {
+            if let Some(lane) = row.lane {
+                lanes.entry((row.endpoint, lane.key)).or_default().push(row);
+            }
+        }
+        let mut wrong = Vec::new();
+        for rows in lanes.values() {
+            let mut settled_at = Seq(0);
+            for (place, row) in rows.iter().enumerate() {
+                let sequence = row.lane.map_or(0, |lane| lane.sequence);
+                if sequence != place as u64 + 1 {
+                    wrong.push(format!("delivery {} is number {sequence}", row.id.0));
+                }
+                let opened = |entry: &&Entry| {
+                    entry.delivery == row.id && matches!(entry.fact, Fact::Opened { .. })
+                };
+                let first = self.journal.iter().find(opened).map(|entry| entry.seq);
+                if first.is_some_and(|first| first < settled_at) {
+                    wrong.push(format!("delivery {} overtook the one before it", row.id.0));
+                }
+                settled_at = settled_at.max(row.last_seq);
+            }
+        }
+        for what in wrong {
+            self.wrong("order", what);
+        }
+    }
+
+    fn time_to_live(&mut self) {
+        let mut wrong = Vec::new();
+        for (row, history) in self.deliveries.iter().zip(&self.histories) {
+            let opened = |entry: &&Entry| matches!(entry.fact, Fact::Opened { .. });
+            let late = |entry: &&Entry| entry.at >= row.expires_at;
+            if let Some(entry) = history.iter().filter(opened).find(late) {
+                wrong.push(format!("{entry:?} after {:?}", row.expires_at));
+            }
+        }
+        for what in wrong {
+            self.wrong("time_to_live", what);
+        }
+    }
+
+    /// Once an outcome says that an endpoint is gone, no attempt to it is opened.
+    fn nothing_to_the_gone(&mut self) {
+        let endpoints: BTreeMap<_, _> = self
+            .deliveries
+            .iter()
+            .map(|row| (row.id, row.endpoint))
+            .collect();
+        let mut gone = BTreeSet::new();
+        let mut wrong = Vec::new();
+        for entry in &self.journal {
+            let Some(endpoint) = endpoints.get(&entry.delivery) else {
+                continue;
+            };
+            match &entry.fact {
+                Fact::Answered { outcome, .. } if outcome.kind == OutcomeKind::Gone => {
+                    gone.insert(*endpoint);
+                }
+                Fact::Opened { .. } if gone.contains(endpoint) => {
+                    wrong.push(format!("{entry:?} to an endpoint that is gone"));
+                }
+                Fact::Answered {
+                    next: Next::Settle { cause, .. },
+                    ..
+                } if *cause == Cause::PayloadUnreadable => {
+                    wrong.push(format!("{entry:?}"));
+                }
+                _ => {}
+            }
+        }
+        for what in wrong {
+            self.wrong("gone", what);
+        }
+    }
+
+    fn nowhere_forbidden(&mut self) {
+        let inside = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if ip.octets()[..2] == [192, 168]);
+        let forbidden = |ip: &IpAddr| !inside(*ip);
+        let dialled = self.seen.dialled.iter().map(std::net::SocketAddr::ip);
+        let forbidden: Vec<IpAddr> = dialled.filter(forbidden).collect();
+        for ip in forbidden {
+            self.wrong("forbidden", format_args!("{ip} was connected to"));
+        }
+    }
+}
+
+fn row_id(row: &Delivery) -> u128 {
+    row.correlation.0
+}
