@@ -143,12 +143,8 @@ impl ProviderTokens {
     }
 
     /// Apple says that `presented` has expired: a new one is made, from this minute. `false` if
-<<<<<<< HEAD
-    /// that was done less than twenty minutes ago and did not help: then a clock or a key is wrong.
-=======
     /// that was done less than twenty minutes ago and did not help: then a clock is wrong, or a
     /// key.
->>>>>>> 43e7d7e (Register devices over routes, reach them, and take their receipts)
     pub fn expired(&self, presented: &HeaderValue, now: Time) -> bool {
         let now_s = seconds(now);
         let mut held = self.held.lock();
