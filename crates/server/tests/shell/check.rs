@@ -15,6 +15,10 @@ use postrider_core::policy::Guarantee;
 use crate::caller;
 use crate::evidence::{Arrival, Seen};
 
+/// Longest time from an attempt's entry to the entry that ends it: the commit before it, waiting
+/// for a connection or for room on one, connecting, the answer, its body.
+const ATTEMPT_MS_MAX: i64 = 17_000;
+
 /// What the checkers say.
 pub struct Verdict {
     pub violations: Vec<String>,
@@ -75,6 +79,7 @@ pub fn all(seen: &mut Seen, reader: &dyn Reader, asked: &[caller::Event]) -> Ver
     case.repeats_are_explained();
     case.unsent_is_true();
     case.accepted_is_true();
+    case.attempts_end();
     case.order();
     case.time_to_live();
     case.nothing_to_the_gone();
@@ -337,6 +342,26 @@ impl Case<'_> {
         }
         for what in wrong {
             self.wrong("accepted", what);
+        }
+    }
+
+    /// Every attempt ends within its limits, but for one that a crash ended.
+    fn attempts_end(&mut self) {
+        let mut wrong = Vec::new();
+        for history in &self.histories {
+            for pair in history.windows(2) {
+                let took_ms = pair[1].at.since(pair[0].at);
+                let ended = match &pair[1].fact {
+                    Fact::Answered { outcome, .. } => outcome.cause != Cause::Crashed,
+                    fact => matches!(fact, Fact::NotSent { .. }),
+                };
+                if ended && took_ms > ATTEMPT_MS_MAX {
+                    wrong.push(format!("{:?} took {took_ms} ms", pair[1]));
+                }
+            }
+        }
+        for what in wrong {
+            self.wrong("attempt_ends", what);
         }
     }
 

@@ -76,6 +76,8 @@ pub struct Ground {
 pub struct Dials {
     pub out: Open,
     pub inward: Open,
+    /// Connections that the API counts as open.
+    pub inside: Arc<AtomicI64>,
     /// Tasks of the node's runtime.
     pub tasks: Arc<AtomicUsize>,
     /// Unsettled deliveries, and submissions and records under way.
@@ -146,13 +148,14 @@ pub async fn run(ground: Ground) -> turmoil::Result {
         let all = metrics.attempts_panicked.get();
         let more = all - std::mem::replace(&mut panicked, all);
         ground.dials.panicked.fetch_add(more, Relaxed);
-        ground.dials.show(&gauges);
+        ground.dials.show(&gauges, &metrics);
         pass_ms(TICK_MS).await;
     }
 }
 
 impl Dials {
-    fn show(&self, gauges: &Gauges) {
+    fn show(&self, gauges: &Gauges, metrics: &Metrics) {
+        self.inside.store(metrics.api_connections.get(), Relaxed);
         let busy = gauges.window.load(Relaxed)
             + gauges.parked.load(Relaxed)
             + gauges.waiting.load(Relaxed)

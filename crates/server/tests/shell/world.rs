@@ -165,9 +165,9 @@ impl World {
         if !self.is_quiet() {
             let dials = &self.ground.dials;
             let (out, inward) = (dials.out.count(), dials.inward.count());
-            let tasks = dials.tasks.load(Relaxed);
+            let (tasks, inside) = (dials.tasks.load(Relaxed), dials.inside.load(Relaxed));
             self.ground.evidence.wrong(format!(
-                "leak: {out} connections out, {inward} in, {tasks} tasks are left"
+                "leak: {out} connections out, {inward} in, {inside} counted, {tasks} tasks are left"
             ));
         }
         let simulated_ms = self.at_ms();
@@ -221,7 +221,8 @@ impl World {
     fn is_quiet(&self) -> bool {
         let dials = &self.ground.dials;
         let open = dials.out.count() + dials.inward.count();
-        open == 0 && dials.tasks.load(Relaxed) <= TASKS_MAX
+        let inside = dials.inside.load(Relaxed);
+        open == 0 && inside == 0 && dials.tasks.load(Relaxed) <= TASKS_MAX
     }
 
     fn begin(&mut self, fault: &Fault) {
