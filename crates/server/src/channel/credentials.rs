@@ -74,7 +74,7 @@ pub fn apns(
     has_certificate: bool,
 ) -> Result<Credentials, CredentialFault> {
     use secrecy::ExposeSecret as _;
-    if !apns::is_topic(topic) {
+    if !apns::is_bundle_id(topic) {
         return Err(CredentialFault {
             value: topic.to_owned(),
             ..fault("apns.topic", "must be the bundle id of an app", "")
