@@ -247,6 +247,11 @@ async fn serve(
         metrics: Arc::clone(metrics),
         body_room: http::body_room(&limits),
         limits: limits.clone(),
+        receipts: Arc::new(postrider::receipts::ReceiptTokens::new(
+            &Vault::of(&[7; 32]),
+            None,
+        )),
+        push_hosts: Vec::new(),
         allow_http: true,
         retry_after_ms: 1_000,
         draining: draining.clone(),
@@ -287,6 +292,10 @@ impl Intake for Trapped {
 
     fn cancel(&self, delivery: DeliveryId) -> oneshot::Receiver<Reply> {
         self.intake.cancel(delivery)
+    }
+
+    fn receipt(&self, delivery: DeliveryId, receipt: u8) -> oneshot::Receiver<Reply> {
+        self.intake.receipt(delivery, receipt)
     }
 
     fn load(&self) -> Load {
