@@ -130,6 +130,12 @@ pub const PARTS: &[Part] = &[
         needs: &[],
     },
     Part {
+        name: "reactions",
+        about: "what providers' answers mean, against a second list",
+        work: Work::Tests(&["--package", "postrider", "--test", "reactions*"]),
+        needs: &[],
+    },
+    Part {
         name: "cli",
         about: "the command line, and the first five minutes",
         work: Work::Tests(&["--package", "postrider", "--test", "cli*"]),
@@ -164,6 +170,12 @@ pub const PARTS: &[Part] = &[
         about: "a real browser subscribes, shows each notification once, and confirms it",
         work: Work::Tests(&["--package", "postrider", "--test", "firefox"]),
         needs: &[FIREFOX],
+    },
+    Part {
+        name: "web_push",
+        about: "Web Push against the public senders and decryptors",
+        work: Work::Tests(&["--package", "postrider", "--test", "web_push"]),
+        needs: &[PYTHON, NODE, NPM],
     },
     Part {
         name: "doc",

@@ -311,8 +311,7 @@ impl Reactions {
     /// Never: a table's last row has no conditions.
     #[must_use]
     pub fn react(&self, said: &Said<'_>) -> Reaction {
-        let body = &said.body[..said.body.len().min(TEXT_BYTES_MAX)];
-        let row = self.rows.iter().find(|row| row.when.holds(said, body));
+        let row = self.rows.iter().find(|row| row.when.holds(said));
         let row = row.expect("the last row of a table holds for every answer");
         let late = said.http_status == 408 || said.http_status / 100 == 5;
         Reaction {
@@ -344,7 +343,10 @@ pub fn lies_in(host: &str, domain: &str) -> bool {
 }
 
 impl When {
-    fn holds(&self, said: &Said<'_>, body: &[u8]) -> bool {
+    /// Whether they all hold.
+    #[must_use]
+    pub fn holds(&self, said: &Said<'_>) -> bool {
+        let body = &said.body[..said.body.len().min(TEXT_BYTES_MAX)];
         let is = |wanted: &Option<Box<str>>, said: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == said)
         };

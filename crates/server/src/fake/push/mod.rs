@@ -139,8 +139,7 @@ fn push(
     };
     let receipt = service.push(token, parcel).map_err(missing)?;
     let mut response = answered(StatusCode::CREATED);
-    let origin = origins(head).pop().unwrap_or_default();
-    let location = format!("{origin}/m/{}", receipt.version);
+    let location = format!("{}/m/{}", service.origin(), receipt.version);
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -258,4 +257,168 @@ fn refused(&(http_status, errno, words): &Refusal) -> Response<Reply> {
         );
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BODY_BYTES_MAX, Doing, End, Subscriptions, answer, owns};
+    use crate::fake::wire::Reply;
+    use bytes::Bytes;
+    use http::Request;
+    use serde_json::Value;
+    use std::sync::Arc;
+
+    /// The example of RFC 8292 section 2.4, at the moment of its end.
+    const VAPID: &str = "vapid t=eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJodHRwczovL3B1c2\
+        guZXhhbXBsZS5uZXQiLCJleHAiOjE0NTM1MjM3NjgsInN1YiI6Im1haWx0bzpwdXNoQGV4YW1wbGUuY29tIn0.i3\
+        CYb7t4xfxCDquptFOepC9GAu_HLGkMlMuCGSK2rpiUfnK9ojFwDXb1JrErtmysazNjjvW2L9OkSSHzvoD1oA, k=\
+        BA1Hxzyi1RUM1b5wjxsn7nGxAszw2u61m164i3MrAIxHF6YK5h4SDYic-dRuU_RCPCfA5aq9ojSwk5Y2EmClBPs";
+    const NOW_S: i64 = 1_453_523_768;
+
+    struct Sender {
+        service: Arc<Subscriptions>,
+        path: String,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+        method: &'static str,
+    }
+
+    /// The answer's HTTP status, its errno (0 for none) and its headers.
+    type Said = (u16, u64, http::HeaderMap);
+
+    impl Sender {
+        /// One whose push is fine.
+        fn new() -> Sender {
+            let service = Subscriptions::new("https://push.example.net");
+            let key = VAPID.rsplit_once("k=").expect("a key").1;
+            let endpoint = service.subscribe(Some(key)).expect("room");
+            let mut body = vec![9; 16];
+            body.extend([0, 0, 16, 0, 65, 4]);
+            body.resize(86 + 40, 1);
+            Sender {
+                path: endpoint.replace("https://push.example.net", ""),
+                service,
+                headers: vec![
+                    ("host", "push.example.net".into()),
+                    ("ttl", "60".into()),
+                    ("topic", "abc-_1".into()),
+                    ("content-encoding", "aes128gcm".into()),
+                    ("authorization", VAPID.into()),
+                ],
+                body,
+                method: "POST",
+            }
+        }
+
+        fn with(mut self, name: &'static str, value: &str) -> Sender {
+            self = self.without(name);
+            self.headers.push((name, value.into()));
+            self
+        }
+
+        fn without(mut self, name: &str) -> Sender {
+            self.headers.retain(|(known, _)| *known != name);
+            self
+        }
+
+        fn says(&self, doing: Doing) -> Said {
+            let mut request = Request::builder().method(self.method).uri(&self.path);
+            for (name, value) in &self.headers {
+                request = request.header(*name, value);
+            }
+            let (head, ()) = request.body(()).expect("a request").into_parts();
+            assert!(owns(head.uri.path()));
+            let body = Bytes::copy_from_slice(&self.body);
+            let (head, body) = answer(&self.service, &head, &body, doing, NOW_S).into_parts();
+            let Reply::Whole(body) = body else {
+                panic!("a body without an end")
+            };
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let errno = body["errno"].as_u64().unwrap_or_default();
+            (head.status.as_u16(), errno, head.headers)
+        }
+
+        fn refused(&self) -> (u16, u64) {
+            let (http_status, errno, _) = self.says(Doing::Done);
+            assert!(self.service.history(None).is_empty(), "nothing is kept");
+            (http_status, errno)
+        }
+    }
+
+    #[test]
+    fn a_push_that_is_right_is_taken_and_can_be_withdrawn() {
+        let mut sender = Sender::new();
+        let (http_status, _, headers) = sender.says(Doing::Done);
+        assert_eq!((http_status, headers["ttl"].as_bytes()), (201, &b"60"[..]));
+        let location = headers["location"].to_str().expect("text");
+        let [passage] = &sender.service.history(None)[..] else {
+            panic!("one is kept")
+        };
+        assert_eq!(
+            location,
+            format!("https://push.example.net/m/{}", passage.version)
+        );
+        assert_eq!(passage.end, End::Acknowledged);
+        sender.path = location.replace("https://push.example.net", "");
+        sender.method = "DELETE";
+        assert_eq!(sender.says(Doing::Done).0, 204);
+        sender.method = "GET";
+        assert_eq!(sender.says(Doing::Done).0, 405);
+    }
+
+    #[test]
+    fn what_autopush_refuses_is_refused_as_it_does() {
+        let sender = Sender::new;
+        assert_eq!(sender().without("ttl").refused(), (400, 111));
+        assert_eq!(sender().with("ttl", "abc").refused(), (400, 111));
+        assert_eq!(sender().with("ttl", "-1").refused(), (400, 114));
+        assert_eq!(sender().with("topic", "a/b").refused(), (400, 113));
+        assert_eq!(
+            sender().with("topic", &"a".repeat(33)).refused(),
+            (400, 113)
+        );
+        assert_eq!(sender().without("content-encoding").refused(), (400, 110));
+        assert_eq!(
+            sender().with("content-encoding", "gzip").refused(),
+            (400, 110)
+        );
+        assert_eq!(sender().with("crypto-key", "dh=x").refused(), (400, 110));
+        assert_eq!(sender().without("authorization").refused(), (401, 109));
+        assert_eq!(sender().with("host", "other.example").refused(), (401, 109));
+        let change = |change: &dyn Fn(&mut Sender)| {
+            let mut sender = Sender::new();
+            change(&mut sender);
+            sender.refused()
+        };
+        assert_eq!(
+            change(&|sender| sender.body.resize(BODY_BYTES_MAX + 1, 1)),
+            (413, 104)
+        );
+        assert_eq!(change(&|sender| sender.body.truncate(90)), (400, 110));
+        assert_eq!(change(&|sender| sender.body[18] = 0), (400, 110));
+        assert_eq!(change(&|sender| sender.path.push('x')), (404, 102));
+        assert_eq!(
+            change(&|sender| sender.path = "/wpush/v3/x".into()),
+            (404, 102)
+        );
+        assert_eq!(change(&|sender| sender.method = "PUT"), (405, 0));
+    }
+
+    #[test]
+    fn what_is_gone_says_so_and_what_is_pretended_leaves_nothing() {
+        let sender = Sender::new();
+        assert_eq!(sender.says(Doing::Pretended).0, 201);
+        assert!(sender.service.history(None).is_empty());
+        let token = sender.path.rsplit('/').next().expect("a token");
+        sender.service.end(token).expect("it was there");
+        let (http_status, errno, headers) = sender.says(Doing::Done);
+        assert_eq!((http_status, errno), (410, 106));
+        assert_eq!(headers["cache-control"], "max-age=86400");
+    }
+
+    #[test]
+    fn a_time_to_live_without_a_bound_is_cut_to_30_days() {
+        let sender = Sender::new().with("ttl", "99999999999999999999999");
+        assert_eq!(sender.says(Doing::Done).2["ttl"], "2592000");
+    }
 }

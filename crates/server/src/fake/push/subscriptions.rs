@@ -233,6 +233,12 @@ impl Subscriptions {
         })
     }
 
+    /// What its endpoints begin with.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// Connects a user agent: a new one, or the one that came before under this id. An id that is
     /// not known is taken for a new user agent's, as autopush does after a reset.
     ///

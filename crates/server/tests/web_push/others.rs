@@ -1,0 +1,123 @@
+//! Other people's packages, installed under `target/` once, and asked over their standard input.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tempfile::TempPath;
+
+/// The packages, at the versions this was written against.
+const PYPI: [&str; 2] = ["pywebpush==2.5.0", "http_ece==1.2.1"];
+const NPM: [&str; 2] = ["web-push@3.6.7", "http_ece@1.2.1"];
+
+/// A process that speaks for a package.
+pub struct Other {
+    pub name: &'static str,
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    /// It is read whenever a connection is made.
+    _pem: Arc<TempPath>,
+}
+
+impl Other {
+    /// Both of them. What they reach over TLS is trusted by this PEM.
+    pub fn both(ca_pem: &str) -> [Other; 2] {
+        let home = homes();
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/web_push");
+        let pem = tempfile::NamedTempFile::new().expect("a file for the certificate");
+        std::fs::write(&pem, ca_pem).expect("it can be written");
+        let pem = Arc::new(pem.into_temp_path());
+        let mut node = Command::new("node");
+        node.arg(scripts.join("other.js"))
+            .arg(&home.npm)
+            .env("NODE_EXTRA_CA_CERTS", pem.as_os_str());
+        let mut python = Command::new(home.venv.join("bin/python"));
+        python
+            .arg(scripts.join("other.py"))
+            .env("REQUESTS_CA_BUNDLE", pem.as_os_str());
+        [
+            Other::start("npm", node, &pem),
+            Other::start("PyPI", python, &pem),
+        ]
+    }
+
+    fn start(name: &'static str, mut command: Command, pem: &Arc<TempPath>) -> Other {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Other {
+            name,
+            input: child.stdin.take().expect("a pipe"),
+            output: BufReader::new(child.stdout.take().expect("a pipe")),
+            child,
+            _pem: Arc::clone(pem),
+        }
+    }
+
+    pub fn ask(&mut self, question: &Value) -> Value {
+        writeln!(self.input, "{question}").expect("it listens");
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("it answers");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nothing of it is left.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+struct Homes {
+    npm: PathBuf,
+    venv: PathBuf,
+}
+
+/// Where the packages are. Installed at the first use, and kept.
+fn homes() -> Homes {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // Each test may be a process of its own, so a lock in memory would not do.
+    let turn = std::fs::File::create(target.join("web-push-packages.lock")).unwrap();
+    turn.lock().unwrap();
+    let home = target.join("web-push-packages");
+    let homes = Homes {
+        npm: home.join("npm"),
+        venv: home.join("venv"),
+    };
+    let installed = home.join([PYPI.join("-"), NPM.join("-")].join("-"));
+    if !installed.exists() {
+        std::fs::create_dir_all(&homes.npm).unwrap();
+        run(Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&homes.venv));
+        let pip = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ];
+        run(Command::new(homes.venv.join("bin/python"))
+            .args(pip)
+            .args(PYPI));
+        let npm = ["install", "--silent", "--no-fund", "--no-audit", "--prefix"];
+        run(Command::new("npm").args(npm).arg(&homes.npm).args(NPM));
+        std::fs::write(&installed, "").unwrap();
+    }
+    homes
+}
+
+fn run(command: &mut Command) {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {words}");
+}
