@@ -1,10 +1,11 @@
-//! The repository's own commands: `cargo xtask test`, `bench`, `demo`.
+//! The repository's own commands: `cargo xtask test`, `bench`, `demo`, `sim`.
 //!
 //! Absent here: anything that Cargo does alone. A developer who wants one test runs Cargo; this
 //! runs what has to hold before a change lands, in the order in which trouble shows soonest.
 
 mod needs;
 mod parts;
+mod sim;
 mod tally;
 mod test;
 
@@ -29,6 +30,12 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Attack: runs whole clusters under every fault, a seed each
+    Sim {
+        /// Passed on: --seeds N, --seed S, --minutes M, --planted NAME|all, --log
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Prove: builds for release and runs `postrider demo`
     Demo {
         /// Passed on
@@ -45,17 +52,19 @@ fn main() -> ExitCode {
             postrider("bench", &rest)
         }
         Verb::Demo { rest } => postrider("demo", &rest),
+        Verb::Sim { rest } => pass_on(Command::new(cargo()).args(sim::RUN).args(rest)),
     }
 }
 
 /// Builds the engine for release and runs one of its verbs.
 fn postrider(verb: &str, rest: &[String]) -> ExitCode {
-    let status = Command::new(cargo())
-        .args(["run", "--release", "--package", "postrider", "--", verb])
-        .args(rest)
-        .current_dir(root())
-        .status();
-    match status {
+    let engine = ["run", "--release", "--package", "postrider", "--", verb];
+    pass_on(Command::new(cargo()).args(engine).args(rest))
+}
+
+/// Runs Cargo at the root of the repository, and ends as it does.
+fn pass_on(command: &mut Command) -> ExitCode {
+    match command.current_dir(root()).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(status) => ExitCode::from(
             status

@@ -26,6 +26,8 @@ pub enum Work {
     Tool(&'static [&'static str]),
     /// Tests: the targets that these arguments choose, counted one by one.
     Tests(&'static [&'static str]),
+    /// The simulator with these arguments: what it checks is counted as it says.
+    Sim(&'static [&'static str]),
     /// Examples in the documentation, counted one by one.
     Examples,
 }
@@ -178,6 +180,24 @@ pub const PARTS: &[Part] = &[
         needs: &[PYTHON, NODE, NPM],
     },
     Part {
+        name: "seeds",
+        about: "the simulator itself: the same seed gives the same log, plants are made small",
+        work: Work::Tests(&["--package", "postrider-sim", "--test", "seeds"]),
+        needs: &[],
+    },
+    Part {
+        name: "sim",
+        about: "whole clusters under every fault: 20,000 seeds break no invariant",
+        work: Work::Sim(&["--seeds", "20000"]),
+        needs: &[],
+    },
+    Part {
+        name: "plants",
+        about: "every fault planted in engine and world is caught by the simulator",
+        work: Work::Sim(&["--planted", "all"]),
+        needs: &[],
+    },
+    Part {
         name: "doc",
         about: "the examples in the documentation",
         work: Work::Examples,
@@ -214,7 +234,7 @@ mod tests {
 
     #[test]
     fn every_integration_test_is_in_one_part() {
-        for target in ["core", "server"].into_iter().flat_map(targets) {
+        for target in ["core", "server", "sim"].into_iter().flat_map(targets) {
             let parts: Vec<&str> = PARTS
                 .iter()
                 .filter(|part| match part.work {
@@ -231,7 +251,10 @@ mod tests {
 
     #[test]
     fn no_part_is_empty() {
-        let targets: Vec<String> = ["core", "server"].into_iter().flat_map(targets).collect();
+        let targets: Vec<String> = ["core", "server", "sim"]
+            .into_iter()
+            .flat_map(targets)
+            .collect();
         for part in PARTS {
             let Work::Tests(arguments) = part.work else {
                 continue;

@@ -116,6 +116,10 @@ fn perform(part: &Part, missing: &[Need]) -> (Tally, String) {
             (left_out, lacks.join("; "))
         }
         Work::Tests(targets) => (tests(targets, missing), lacks.join("; ")),
+        Work::Sim(arguments) => {
+            let arguments = [&crate::sim::RUN, arguments].concat();
+            (counted_or_one(&arguments), String::new())
+        }
         Work::Examples => (
             counted(&["test", "--workspace", "--doc"], &[]),
             String::new(),
@@ -148,6 +152,16 @@ fn tests(targets: &[&str], missing: &[Need]) -> Tally {
                 .flat_map(|name| ["--skip".to_owned(), (*name).to_owned()]),
         );
         counted(&[&["test", "--no-fail-fast"], targets].concat(), &skips)
+    }
+}
+
+/// As [`counted`], and as one check where nothing is counted.
+fn counted_or_one(arguments: &[&str]) -> Tally {
+    let (held, tally) = stream(arguments, &[]);
+    if tally == Tally::default() {
+        Tally::one(held)
+    } else {
+        tally
     }
 }
 

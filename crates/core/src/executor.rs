@@ -8,7 +8,7 @@
 
 use crate::cause::Cause;
 use crate::dispatch::Dispatch;
-use crate::engine::{Effect, Engine, Input, Reply};
+use crate::engine::{Effect, Engine, Input, Reply, Why};
 use crate::event::{LaneCounter, Seen};
 use crate::id::{Ask, DeliveryId, EndpointId, KeyDigest, OrderingKey};
 use crate::ledger::Record;
@@ -22,8 +22,9 @@ use crate::time::Time;
 pub trait World {
     /// The event that holds this key, if one does at `now`.
     fn seen(&mut self, key: &KeyDigest, now: Time) -> Option<Seen>;
-    /// How far this lane has come.
-    fn lane(&mut self, endpoint: EndpointId, key: OrderingKey) -> LaneCounter;
+    /// How far this lane has come, or `None` where that cannot be read now: then nothing is
+    /// admitted to it, because a number given out twice could not be taken back.
+    fn lane(&mut self, endpoint: EndpointId, key: OrderingKey) -> Option<LaneCounter>;
     /// Make these durable, in order; answered by [`Input::Recorded`].
     fn record(&mut self, records: Vec<Box<Record>>);
     /// Send these; each is answered by [`Input::Answered`] or [`Input::NotSent`].
@@ -70,26 +71,35 @@ impl<W: World> Executor<W> {
     /// Takes a batch of inputs and performs what follows from them.
     pub fn turn(&mut self, now: Time, inputs: impl IntoIterator<Item = Input>) {
         for mut input in inputs {
-            if let Input::Submit { submission, .. } = &mut input {
-                self.look_up(now, submission);
+            if let Input::Submit { submission, ask } = &mut input
+                && !self.look_up(now, submission)
+            {
+                let ask = *ask;
+                self.engine.refuse(Why::Overloaded, ask, &mut self.effects);
+                continue;
             }
             self.engine.handle(now, input, &mut self.effects);
         }
         self.perform();
     }
 
-    fn look_up(&mut self, now: Time, submission: &mut crate::event::Submission) {
+    /// Adds what the store knows. Returns whether it could be read.
+    fn look_up(&mut self, now: Time, submission: &mut crate::event::Submission) -> bool {
         submission.known = self.world.seen(&submission.event.key_digest, now);
         if submission.known.is_some() {
-            return;
+            return true;
         }
         for target in &mut submission.targets {
             if let Some(key) = target.ordering_key
                 && !self.engine.knows_lane(target.endpoint, key)
             {
-                target.lane = Some(self.world.lane(target.endpoint, key));
+                target.lane = self.world.lane(target.endpoint, key);
+                if target.lane.is_none() {
+                    return false;
+                }
             }
         }
+        true
     }
 
     /// Records go out first: the store works while the rest is handed out. Nothing handed out in

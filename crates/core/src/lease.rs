@@ -13,8 +13,8 @@
 //! Two guards, because neither is enough. The lease keeps a live owner from beginning what another
 //! may already have taken over. The epoch keeps a stopped one from writing: a store refuses every
 //! record of a passed epoch. What is left is a process stopped between its last look at the clock
-//! and the first byte on the wire: one attempt, opened and recorded before, may leave late. Nothing
-//! outside of the receiver can prevent that.
+//! and the first byte on the wire: one attempt, opened and recorded before, may leave late.
+//! Nothing outside of the receiver can prevent that.
 //!
 //! Absent here: I/O, and who asks when. The store's clock must not leap forward by a third of a
 //! lease; if it does, the epoch still protects the ledger, and requests may overlap.
@@ -36,8 +36,8 @@ pub struct Terms {
 }
 
 impl Default for Terms {
-    /// Half a minute: an attempt, at the most 3 s to connect and 5 s to be answered, that begins at
-    /// the last moment allowed is over before the lease is.
+    /// Half a minute: an attempt, at the most 3 s to connect and 5 s to be answered, that begins
+    /// at the last moment allowed is over before the lease is.
     fn default() -> Terms {
         Terms::new(30 * SECOND_MS)
     }
@@ -97,9 +97,8 @@ impl Lease {
     /// Takes over a shard that nobody holds, under a new epoch. From here on the store refuses
     /// every record of the epochs before.
     ///
-    /// # Errors
-    /// [`Held`] while a lease runs, be it the asker's own: what its earlier life began may still be
-    /// under way.
+    /// # Errors [`Held`] while a lease runs, be it the asker's own: what its earlier life began
+    /// may still be under way.
     pub fn take(&mut self, who: Holder, now: Time, terms: &Terms) -> Result<Epoch, Held> {
         if self.holder.is_some() && now < self.until {
             return Err(Held { until: self.until });

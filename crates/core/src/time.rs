@@ -57,8 +57,43 @@ impl Time {
     }
 }
 
+/// Most that one step moves the engine's clock towards the wall by.
+const SLEW_MS_MAX: i64 = 5;
+/// A wall that is off by more has jumped, and is not followed.
+const JUMP_MS: i64 = HOUR_MS;
+
+/// How the engine's clock follows a wall that is `off_ms` ahead of it, asked about once a second:
+/// by how much it moves, or `None` where the wall has jumped, so that no time to live ends or
+/// starts anew because somebody set a clock.
+#[must_use]
+pub fn slew_ms(off_ms: i64) -> Option<i64> {
+    let followed = (-JUMP_MS..=JUMP_MS).contains(&off_ms);
+    followed.then(|| off_ms.clamp(-SLEW_MS_MAX, SLEW_MS_MAX))
+}
+
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}ms", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HOUR_MS, slew_ms};
+
+    #[test]
+    fn a_wall_is_followed_slowly_and_a_jump_not_at_all() {
+        for (off_ms, expected) in [
+            (0, Some(0)),
+            (3, Some(3)),
+            (-4, Some(-4)),
+            (HOUR_MS, Some(5)),
+            (-HOUR_MS, Some(-5)),
+            (HOUR_MS + 1, None),
+            (-HOUR_MS - 1, None),
+            (i64::MIN, None),
+        ] {
+            assert_eq!(slew_ms(off_ms), expected, "{off_ms}");
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! jumps is not followed at all until the next start, so that no time to live ends or starts anew
 //! because somebody set the clock.
 //!
+//! How far one step follows the wall is [`slew_ms`]'s to say, which the simulator asks as well.
+//!
 //! Absent here: the time in signatures, which receivers hold against their own walls; that is
 //! [`Clock::wall`].
 
@@ -12,12 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use postrider_core::time::{HOUR_MS, Time};
-
-/// Most that one call of [`Clock::follow_wall`] moves the clock by.
-const SLEW_MS_MAX: i64 = 5;
-/// A wall that is off by more has jumped, and is not followed.
-const JUMP_MS: i64 = HOUR_MS;
+use postrider_core::time::{Time, slew_ms};
 
 /// A clock that never runs backwards.
 pub struct Clock {
@@ -95,11 +92,10 @@ impl Clock {
     /// off if it has jumped.
     pub fn follow_wall(&self) -> Option<i64> {
         let off = self.source.wall_ms() - self.now().0;
-        if off.abs() > JUMP_MS {
+        let Some(slew) = slew_ms(off) else {
             return Some(off);
-        }
-        self.slewed_ms
-            .fetch_add(off.clamp(-SLEW_MS_MAX, SLEW_MS_MAX), Ordering::Relaxed);
+        };
+        self.slewed_ms.fetch_add(slew, Ordering::Relaxed);
         None
     }
 

@@ -249,3 +249,19 @@ fn lost_races_of_the_drain_are_told_apart() {
     let ask = bench.submit(&event(1));
     assert_eq!(why(bench.reply(ask)), Why::Draining);
 }
+
+/// Found by the simulator (seed 68): a lane that could not be read was taken for a new one, and
+/// gave its numbers out again.
+#[test]
+fn nothing_is_admitted_to_a_lane_that_cannot_be_read() {
+    let mut bench = Bench::with(Config::default(), policy(), 1);
+    bench.admit(&event(1).lane(7));
+    bench.end(1, OutcomeKind::Accept);
+    bench.world().model.unreadable = true;
+    let ask = bench.submit(&event(2).lane(7));
+    assert_eq!(why(bench.reply(ask)), Why::Overloaded);
+    bench.world().model.unreadable = false;
+    let second = bench.admit(&event(2).lane(7));
+    let row = bench.row(second);
+    assert_eq!(row.lane.map(|lane| lane.sequence), Some(2));
+}

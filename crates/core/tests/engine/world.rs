@@ -27,6 +27,8 @@ pub struct Model {
     pub full: bool,
     /// Another owner has everything.
     pub fenced: bool,
+    /// Lanes cannot be looked up.
+    pub unreadable: bool,
 }
 
 impl Model {
@@ -214,12 +216,9 @@ impl executor::World for World {
         seen.filter(|seen| seen.key_expires_at > now)
     }
 
-    fn lane(&mut self, endpoint: EndpointId, key: OrderingKey) -> LaneCounter {
-        self.model
-            .lanes
-            .get(&(endpoint, key))
-            .copied()
-            .unwrap_or_default()
+    fn lane(&mut self, endpoint: EndpointId, key: OrderingKey) -> Option<LaneCounter> {
+        let lane = self.model.lanes.get(&(endpoint, key)).copied();
+        (!self.model.unreadable).then(|| lane.unwrap_or_default())
     }
 
     fn record(&mut self, records: Vec<Box<Record>>) {

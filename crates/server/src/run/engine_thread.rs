@@ -264,8 +264,11 @@ impl Turning {
             for delivery in rows {
                 let counter = match delivery.lane {
                     Some(lane) => self.executor.world().lane(delivery.endpoint, lane.key),
-                    None => LaneCounter::default(),
+                    None => Some(LaneCounter::default()),
                 };
+                // The store has just been recovered: what it cannot read now is damaged, and to go
+                // on would give a number of the lane out twice.
+                let counter = counter.expect("the lane of an unsettled delivery can be read");
                 deliveries.push((delivery, counter));
             }
             let absent = Vec::new();

@@ -119,15 +119,10 @@ impl World for RealWorld {
         })
     }
 
-    fn lane(&mut self, endpoint: EndpointId, key: OrderingKey) -> LaneCounter {
-        // A lane that cannot be read starts at the wrong number, which the store refuses.
-        self.parts
-            .reader
-            .lane(endpoint, key)
-            .unwrap_or_else(|error| {
-                tracing::error!(%error, "a lane could not be looked up");
-                LaneCounter::default()
-            })
+    fn lane(&mut self, endpoint: EndpointId, key: OrderingKey) -> Option<LaneCounter> {
+        let lane = self.parts.reader.lane(endpoint, key);
+        lane.inspect_err(|error| tracing::error!(%error, "a lane could not be looked up"))
+            .ok()
     }
 
     fn record(&mut self, records: Vec<Box<Record>>) {

@@ -1,0 +1,291 @@
+//! What callers are told: once, the truth, and the same to all who ask for the same.
+//!
+//! Absent here: refusals. A caller that was refused may ask again.
+
+use std::collections::BTreeMap;
+
+use postrider_core::engine::Reply;
+use postrider_core::id::{Ask, BodyDigest, DeliveryId, EventId, KeyDigest};
+use postrider_core::ledger::State;
+use postrider_core::time::Time;
+
+use super::{Checker, hold};
+use crate::history::{Happened, Who};
+use crate::picture::Picture;
+
+/// See its promise.
+#[derive(Default)]
+pub struct NothingLost {
+    told: BTreeMap<(usize, DeliveryId), bool>,
+}
+
+impl Checker for NothingLost {
+    fn name(&self) -> &'static str {
+        "nothing-lost"
+    }
+
+    fn promise(&self) -> &'static str {
+        "What a caller was told is admitted exists after every crash, and is settled once the \
+         world has calmed down."
+    }
+
+    fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+        match happened {
+            Happened::Replied { who, reply, .. } => {
+                let (first, many) = match reply {
+                    Reply::Admitted {
+                        first_delivery,
+                        deliveries,
+                        ..
+                    } => (first_delivery.0, deliveries.len() as u64),
+                    Reply::Duplicate(seen) => (seen.first_delivery.0, seen.deliveries.into()),
+                    _ => return Ok(()),
+                };
+                for id in first..first + many {
+                    self.told
+                        .entry((who.shard, DeliveryId(id)))
+                        .or_insert(false);
+                }
+            }
+            Happened::Purged { shard, gone } => {
+                for id in *gone {
+                    self.told.insert((*shard, *id), true);
+                }
+            }
+            Happened::Rest { rested: true } => {
+                for ((shard, id), purged) in &self.told {
+                    let row = picture.row(*shard, *id);
+                    let settled = row.is_some_and(|known| known.row.state.is_settled());
+                    hold(*purged || settled, || {
+                        let state = row.map(|known| known.row.state);
+                        format!("delivery {id} of shard {shard} was acknowledged and is {state:?}")
+                    })?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// See its promise.
+#[derive(Default)]
+pub struct OneAnswer {
+    open: BTreeMap<Ask, Who>,
+}
+
+impl Checker for OneAnswer {
+    fn name(&self) -> &'static str {
+        "one-answer"
+    }
+
+    fn promise(&self) -> &'static str {
+        "Every question that an engine took is answered once, unless the engine ends before."
+    }
+
+    fn see(&mut self, _: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+        match happened {
+            Happened::Asked { who, ask, .. } | Happened::CancelAsked { who, ask, .. } => {
+                self.open.insert(*ask, *who);
+                Ok(())
+            }
+            Happened::Replied { ask, reply, .. } => hold(self.open.remove(ask).is_some(), || {
+                format!("question {ask} is answered again: {reply:?}")
+            }),
+            Happened::Ended { who } => {
+                self.open.retain(|_, asked| asked != who);
+                Ok(())
+            }
+            Happened::Rest { rested: true } => hold(self.open.is_empty(), || {
+                format!("never answered: {:?}", self.open)
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// See its promise.
+#[derive(Default)]
+pub struct ToldDurable {
+    cancels: BTreeMap<Ask, DeliveryId>,
+}
+
+impl Checker for ToldDurable {
+    fn name(&self) -> &'static str {
+        "told-durable"
+    }
+
+    fn promise(&self) -> &'static str {
+        "A caller is told only what is durable: an admission, a repeat's first event, a withdrawal."
+    }
+
+    fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+        let (who, ask, reply) = match happened {
+            Happened::CancelAsked { ask, delivery, .. } => {
+                self.cancels.insert(*ask, *delivery);
+                return Ok(());
+            }
+            Happened::Replied { who, ask, reply } => (who, ask, reply),
+            _ => return Ok(()),
+        };
+        let durable = match reply {
+            Reply::Admitted {
+                first_delivery,
+                deliveries,
+                ..
+            } => (first_delivery.0..).zip(deliveries).all(|(id, told)| {
+                let known = picture.row(who.shard, DeliveryId(id));
+                known.is_some_and(|it| (it.row.endpoint, it.row.correlation) == *told)
+            }),
+            Reply::Duplicate(seen) | Reply::KeyConflict(seen) => {
+                let event = picture.event(who.shard, seen.event);
+                event.is_some_and(|event| event.first_delivery == seen.first_delivery)
+            }
+            Reply::Cancelled => {
+                let delivery = self.cancels.get(ask).copied().unwrap_or_default();
+                let known = picture.row(who.shard, delivery);
+                known.is_some_and(|known| known.row.state == State::Cancelled)
+            }
+            Reply::Received | Reply::TooLate(_) | Reply::Absent | Reply::Refused { .. } => true,
+        };
+        hold(durable, || {
+            format!("{who:?} told {ask} what is not durable: {reply:?}")
+        })
+    }
+}
+
+/// What holds a key.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    event: EventId,
+    until: Time,
+}
+
+/// What was asked.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    key: KeyDigest,
+    body: BodyDigest,
+    at: Time,
+    until: Time,
+}
+
+/// See its promise.
+#[derive(Default)]
+pub struct Dedupe {
+    /// By the keys that callers named.
+    named: BTreeMap<(usize, KeyDigest), Holder>,
+    /// By the keys that were stored.
+    stored: BTreeMap<(usize, KeyDigest), Holder>,
+    asked: BTreeMap<Ask, Question>,
+}
+
+impl Checker for Dedupe {
+    fn name(&self) -> &'static str {
+        "dedupe-exact"
+    }
+
+    fn promise(&self) -> &'static str {
+        "Inside its window a key makes one event, over restarts, owners and races; a repeat names \
+         that event, other content is a conflict, and after the window the key is free."
+    }
+
+    fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+        match happened {
+            Happened::Asked {
+                ask,
+                at,
+                submission,
+                ..
+            } => {
+                let event = &submission.event;
+                let question = Question {
+                    key: event.key_digest,
+                    body: event.body_digest,
+                    at: *at,
+                    until: event.key_expires_at,
+                };
+                self.asked.insert(*ask, question);
+                Ok(())
+            }
+            Happened::Committed { shard, record } => self.stored(*shard, record),
+            Happened::Replied { who, ask, reply } => {
+                let Some(question) = self.asked.remove(ask) else {
+                    return Ok(());
+                };
+                self.replied(picture, who.shard, &question, reply)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Dedupe {
+    fn stored(
+        &mut self,
+        shard: usize,
+        record: &postrider_core::ledger::Record,
+    ) -> Result<(), String> {
+        if let Some(released) = record.release {
+            let other = |_: &(usize, KeyDigest), it: &mut Holder| it.event != released;
+            self.stored.retain(other);
+            self.named.retain(other);
+        }
+        let Some(event) = &record.event else {
+            return Ok(());
+        };
+        let holder = Holder {
+            event: event.id,
+            until: event.key_expires_at,
+        };
+        let before = self.stored.insert((shard, event.key_digest), holder);
+        hold(
+            before.is_none_or(|before| before.until <= event.admitted_at),
+            || {
+                format!(
+                    "shard {shard}: the key of event {} is held: {before:?}",
+                    event.id
+                )
+            },
+        )
+    }
+
+    fn replied(
+        &mut self,
+        picture: &Picture,
+        shard: usize,
+        question: &Question,
+        reply: &Reply,
+    ) -> Result<(), String> {
+        let at = (shard, question.key);
+        match reply {
+            Reply::Admitted { event, .. } => {
+                let holder = Holder {
+                    event: *event,
+                    until: question.until,
+                };
+                let before = self.named.insert(at, holder);
+                let admitted = picture.event(shard, *event).map(|it| it.admitted_at);
+                let free = before.is_none_or(|before| {
+                    before.event == *event || admitted.is_some_and(|at| before.until <= at)
+                });
+                hold(free, || {
+                    format!("shard {shard}: {question:?} became event {event}, after {before:?}")
+                })
+            }
+            Reply::Duplicate(seen) => {
+                let right = self.stored.get(&at).is_some_and(|holder| {
+                    holder.event >= seen.event && seen.body_digest == question.body
+                });
+                hold(right && seen.key_expires_at > question.at, || {
+                    format!("shard {shard}: {question:?} is no repeat of {seen:?}")
+                })
+            }
+            Reply::KeyConflict(seen) => hold(
+                seen.body_digest != question.body && seen.key_expires_at > question.at,
+                || format!("shard {shard}: {question:?} is in no conflict with {seen:?}"),
+            ),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Pace: not too early, not too often, not too fast, not too many at once.
+//!
+//! Absent here: the adaptive half of the limiter, which only ever goes slower.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use postrider_core::id::{DeliveryId, EndpointId};
+use postrider_core::ledger::{Entry, Fact, Next, Record};
+use postrider_core::outcome::OutcomeKind;
+use postrider_core::policy::RatePolicy;
+use postrider_core::time::Time;
+
+use super::{Checker, hold};
+use crate::history::{Happened, Who};
+use crate::picture::Picture;
+use crate::store::Verdict;
+
+/// See its promise.
+#[derive(Default)]
+pub struct NotEarly {
+    not_before: BTreeMap<(usize, DeliveryId), Time>,
+}
+
+impl Checker for NotEarly {
+    fn name(&self) -> &'static str {
+        "not-early"
+    }
+
+    fn promise(&self) -> &'static str {
+        "No attempt is opened before its time, and a time that the receiver named is waited for up \
+         to the policy's cap."
+    }
+
+    fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+        let Happened::Committed { shard, record } = happened else {
+            return Ok(());
+        };
+        for entry in &record.entries {
+            let at = (*shard, entry.delivery);
+            match &entry.fact {
+                Fact::Admitted(admitted) => {
+                    self.not_before.insert(at, admitted.due_at);
+                }
+                Fact::NotSent { due_at, .. } => {
+                    self.not_before.insert(at, *due_at);
+                }
+                Fact::Answered {
+                    outcome,
+                    next: Next::Again { due_at },
+                    ..
+                } => {
+                    let policy = picture.row(*shard, entry.delivery);
+                    let policy = policy.and_then(|it| picture.policy(it.row.policy));
+                    let waits = matches!(outcome.kind, OutcomeKind::Retry | OutcomeKind::Throttle);
+                    let named = outcome.retry_after_ms.filter(|_| waits).unwrap_or(0);
+                    let named = policy.map_or(0, |it| named.clamp(0, it.retry_after_cap_ms));
+                    hold(*due_at >= entry.at.plus(named), || {
+                        format!("{entry:?} does not wait for {named} ms")
+                    })?;
+                    self.not_before.insert(at, *due_at);
+                }
+                Fact::Opened { .. } => {
+                    let not_before = self.not_before.get(&at).copied().unwrap_or_default();
+                    hold(entry.at >= not_before, || {
+                        format!("shard {shard}: {entry:?} is before {not_before}")
+                    })?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// See its promise.
+pub struct AttemptsBounded;
+
+impl Checker for AttemptsBounded {
+    fn name(&self) -> &'static str {
+        "attempts-bounded"
+    }
+
+    fn promise(&self) -> &'static str {
+        "No delivery is tried more often than its policy allows."
+    }
+
+    fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+        let Happened::Committed { record, .. } = happened else {
+            return Ok(());
+        };
+        for entry in &record.entries {
+            if let Fact::Opened { attempt, policy } = &entry.fact {
+                let most = picture.policy(*policy).map_or(0, |it| it.attempts_max);
+                hold(*attempt <= most, || format!("{entry:?} of {most} attempts"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One attempt, in the unit that the bucket counts in.
+const TOKEN: i128 = 1_000_000;
+
+/// The fastest that an endpoint may be sent to.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    rate: RatePolicy,
+    tokens: i128,
+    filled_at: Time,
+}
+
+impl Bucket {
+    fn fill(&mut self, at: Time) {
+        let passed = i128::from(at.since(self.filled_at).max(0));
+        let full = i128::from(self.rate.burst.max(1)) * TOKEN;
+        let gain = passed * i128::from(self.rate.per_second_milli);
+        self.tokens = (self.tokens + gain).min(full);
+        self.filled_at = self.filled_at.max(at);
+    }
+}
+
+/// See its promise.
+#[derive(Default)]
+pub struct RateKept {
+    /// `None` once its rate was changed: what was begun before may be recorded after.
+    buckets: BTreeMap<(Who, EndpointId), Option<Bucket>>,
+}
+
+impl Checker for RateKept {
+    fn name(&self) -> &'static str {
+        "rate-kept"
+    }
+
+    fn promise(&self) -> &'static str {
+        "An engine opens attempts to an endpoint no faster than the endpoint's rate and burst."
+    }
+
+    fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+        match happened {
+            Happened::Told { who, gate } => {
+                let at = (*who, gate.endpoint);
+                let bucket = gate.rate.map(|rate| Bucket {
+                    rate,
+                    tokens: i128::from(rate.burst) * TOKEN,
+                    filled_at: Time(0),
+                });
+                let told = self.buckets.entry(at).or_insert(bucket);
+                if told.map(|told| told.rate) != gate.rate {
+                    *told = None;
+                }
+            }
+            Happened::Ended { who } => self.buckets.retain(|(told, _), _| told != who),
+            Happened::Committed { shard, record } => return self.count(picture, *shard, record),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl RateKept {
+    fn count(&mut self, picture: &Picture, shard: usize, record: &Record) -> Result<(), String> {
+        for entry in &record.entries {
+            let Some((who, endpoint)) = engine_of(picture, shard, record, entry) else {
+                continue;
+            };
+            let Some(Some(bucket)) = self.buckets.get_mut(&(who, endpoint)) else {
+                continue;
+            };
+            match &entry.fact {
+                Fact::Opened { .. } => {
+                    bucket.fill(entry.at);
+                    bucket.tokens -= TOKEN;
+                    hold(bucket.tokens >= 0, || {
+                        format!("{who:?} opens {entry:?} too fast: {bucket:?}")
+                    })?;
+                }
+                Fact::NotSent { .. } => bucket.tokens += TOKEN,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// See its promise.
+#[derive(Default)]
+pub struct SlotsKept {
+    most: BTreeMap<(Who, EndpointId), u16>,
+    open: BTreeMap<(Who, EndpointId), BTreeSet<DeliveryId>>,
+    /// Records that found no room are handed in again behind later ones.
+    reordered: BTreeSet<Who>,
+}
+
+impl Checker for SlotsKept {
+    fn name(&self) -> &'static str {
+        "slots-kept"
+    }
+
+    fn promise(&self) -> &'static str {
+        "An engine has no more attempts under way to an endpoint than the endpoint's slots."
+    }
+
+    fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+        match happened {
+            Happened::Told { who, gate } => {
+                let most = self.most.entry((*who, gate.endpoint)).or_insert(1);
+                *most = gate.slots_max.max(*most);
+            }
+            Happened::Refused {
+                shard,
+                record,
+                verdict: Verdict::Full,
+            } => {
+                for (_, epoch) in &record.fences {
+                    let (shard, epoch) = (*shard, *epoch);
+                    self.reordered.insert(Who { shard, epoch });
+                }
+            }
+            Happened::Committed { shard, record } => {
+                for entry in &record.entries {
+                    let Some(at) = engine_of(picture, *shard, record, entry) else {
+                        continue;
+                    };
+                    let open = self.open.entry(at).or_default();
+                    match &entry.fact {
+                        Fact::Opened { .. } => {
+                            open.insert(entry.delivery);
+                            let most = self.most.get(&at).copied().unwrap_or(u16::MAX);
+                            let kept = open.len() <= usize::from(most);
+                            hold(kept || self.reordered.contains(&at.0), || {
+                                let many = open.len();
+                                format!("{at:?} has {many} attempts under way of {most}")
+                            })?;
+                        }
+                        Fact::Answered { .. } | Fact::NotSent { .. } => {
+                            open.remove(&entry.delivery);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Which engine wrote an entry, and to which endpoint it is.
+fn engine_of(
+    picture: &Picture,
+    shard: usize,
+    record: &Record,
+    entry: &Entry,
+) -> Option<(Who, EndpointId)> {
+    let (_, epoch) = *record.fences.first()?;
+    let endpoint = picture.row(shard, entry.delivery)?.row.endpoint;
+    Some((Who { shard, epoch }, endpoint))
+}

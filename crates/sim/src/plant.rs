@@ -1,0 +1,121 @@
+//! Planted faults: known ways to be wrong, in the engine and around it, by which the checkers are
+//! shown to bite.
+//!
+//! Absent here: what catches them. [`crate::run::PLANTS_SEEDS_MAX`] bounds how many seeds it takes.
+
+use postrider_core::plant::Plant;
+
+/// A fault planted in what surrounds the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorldPlant {
+    /// The store answers a commit before its sync has returned.
+    AckBeforeSync,
+    /// The store takes records of epochs that have passed.
+    FenceForgotten,
+    /// The store looks neither at epochs nor at versions.
+    GuardsSkipped,
+    /// Dedupe keys go when the ledger's rows do, whatever their window.
+    KeyLostAtRotation,
+    /// Purging goes by the time of admission and does not ask whether a delivery is settled.
+    PurgeEarly,
+    /// The relay's cursor is kept before the broker has confirmed.
+    CursorBeforePublish,
+    /// A recovered lane starts counting from nothing.
+    LaneCounterForgotten,
+    /// Recovery does not name the endpoints that the journal says are gone, and the registry is
+    /// never told.
+    RetirementForgotten,
+    /// Recovery leaves out an unsettled delivery.
+    RecoveryMissesRow,
+    /// An owner does not look at its lease.
+    LeaseIgnored,
+    /// The store lets another take over before the lease has lapsed.
+    LeaseTakenEarly,
+    /// The answers to racing submissions are given to the first one only.
+    AnswerLost,
+}
+
+impl WorldPlant {
+    /// All of them.
+    pub const ALL: [WorldPlant; 12] = [
+        WorldPlant::AckBeforeSync,
+        WorldPlant::FenceForgotten,
+        WorldPlant::GuardsSkipped,
+        WorldPlant::KeyLostAtRotation,
+        WorldPlant::PurgeEarly,
+        WorldPlant::CursorBeforePublish,
+        WorldPlant::LaneCounterForgotten,
+        WorldPlant::RetirementForgotten,
+        WorldPlant::RecoveryMissesRow,
+        WorldPlant::LeaseIgnored,
+        WorldPlant::LeaseTakenEarly,
+        WorldPlant::AnswerLost,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            WorldPlant::AckBeforeSync => "ack-before-sync",
+            WorldPlant::FenceForgotten => "fence-forgotten",
+            WorldPlant::GuardsSkipped => "guards-skipped",
+            WorldPlant::KeyLostAtRotation => "key-lost-at-rotation",
+            WorldPlant::PurgeEarly => "purge-early",
+            WorldPlant::CursorBeforePublish => "cursor-before-publish",
+            WorldPlant::LaneCounterForgotten => "lane-counter-forgotten",
+            WorldPlant::RetirementForgotten => "retirement-forgotten",
+            WorldPlant::RecoveryMissesRow => "recovery-misses-row",
+            WorldPlant::LeaseIgnored => "lease-ignored",
+            WorldPlant::LeaseTakenEarly => "lease-taken-early",
+            WorldPlant::AnswerLost => "answer-lost",
+        }
+    }
+}
+
+/// A fault planted anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// In the engine.
+    Engine(Plant),
+    /// Around it.
+    World(WorldPlant),
+}
+
+impl Planted {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Planted> {
+        let engine = Plant::ALL.into_iter().map(Planted::Engine);
+        engine.chain(WorldPlant::ALL.into_iter().map(Planted::World))
+    }
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Planted::Engine(plant) => plant.name(),
+            Planted::World(plant) => plant.name(),
+        }
+    }
+
+    /// The fault with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Planted> {
+        Planted::all().find(|plant| plant.name() == name)
+    }
+
+    /// The engine's part of it.
+    #[must_use]
+    pub fn engine(self) -> Option<Plant> {
+        match self {
+            Planted::Engine(plant) => Some(plant),
+            Planted::World(_) => None,
+        }
+    }
+
+    /// The world's part of it.
+    #[must_use]
+    pub fn world(self) -> Option<WorldPlant> {
+        match self {
+            Planted::Engine(_) => None,
+            Planted::World(plant) => Some(plant),
+        }
+    }
+}
