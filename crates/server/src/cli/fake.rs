@@ -23,6 +23,9 @@ pub(super) struct Args {
     /// Where browsers reach the push service: `ws://ADDRESS/` as Firefox's `dom.push.serverURL`
     #[arg(long, value_name = "ADDRESS")]
     listen_browsers: Option<SocketAddr>,
+    /// Where to be APNs: HTTP/2 with a certificate made on the spot; `/_/apns` says what it takes
+    #[arg(long, value_name = "ADDRESS")]
+    listen_apns: Option<SocketAddr>,
     /// What is wrong with the certificate
     #[arg(long, value_enum, default_value = "good", requires = "listen_tls")]
     certificate: Certificate,
@@ -94,6 +97,7 @@ fn settings(args: &Args) -> Result<Settings, Failure> {
         listen: args.listen,
         tls,
         browsers: args.listen_browsers,
+        apns: args.listen_apns,
         records_max: args.records,
         body_keep_bytes: args.body_keep,
         beyond_loopback: if args.anywhere {
@@ -142,6 +146,8 @@ fn announce(fake: &Fake, as_json: bool) {
             "tls_url": tls.map(|(address, _)| format!("https://{address}")),
             "ca_pem": tls.map(|(_, pem)| pem),
             "browsers_url": fake.browsers_url(),
+            "apns_url": fake.apns().map(|apns| apns.origin()),
+            "apns_ca_pem": fake.apns().map(|apns| apns.pem()),
         })
         .to_string()
     } else {
@@ -151,8 +157,11 @@ fn announce(fake: &Fake, as_json: bool) {
         let browsers = fake
             .browsers_url()
             .map_or_else(String::new, |url| format!("\n{url} for browsers"));
+        let apns = fake.apns().map_or_else(String::new, |apns| {
+            format!("\n{} is APNs, trusted by\n{}", apns.origin(), apns.pem())
+        });
         format!(
-            "{}{tls}{browsers}\n{} says what can be asked of it",
+            "{}{tls}{browsers}{apns}\n{} says what can be asked of it",
             fake.url(""),
             fake.url("/_/")
         )

@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::{Bytes, Incoming};
 use serde::{Deserialize, Serialize};
 
+use super::apns;
 use super::behaviour::Behaviour;
 use super::push;
 use super::record::Filter;
@@ -75,7 +76,7 @@ pub(super) async fn answer(
         }
     };
     let done = match (&head.method, head.uri.path()) {
-        (&Method::GET, "/_/") => Ok(text("text/plain", HELP.to_owned())),
+        (&Method::GET, "/_/") => Ok(text("text/plain", format!("{HELP}{}", apns::admin::HELP))),
         (&Method::GET, "/_/behaviour") => Ok(lines(&state.behaviours())),
         (&Method::POST, "/_/behaviour") => set(state, &body),
         (&Method::DELETE, "/_/behaviour") => query(&head.uri).map(|which: WhichPath| {
@@ -116,6 +117,13 @@ pub(super) async fn answer(
             let token = asked.endpoint.as_deref().map(last_part);
             lines(&state.push.history(token))
         }),
+        (method, path) if path.starts_with("/_/apns") => {
+            let service = state.apns.get();
+            match service.and_then(|it| apns::admin::answer(it, method, &head.uri, &body)) {
+                Some(done) => done.map(|objects| lines(&objects)),
+                None => return Ok(refusal(StatusCode::NOT_FOUND, "see GET /_/; is APNs on?")),
+            }
+        }
         _ => {
             return Ok(refusal(
                 StatusCode::NOT_FOUND,

@@ -5,7 +5,7 @@
 //! What a path does is a [`Behaviour`], set by the library or over `/_/behaviour`; what arrived is
 //! a list of [`Record`]s, read by the library or over `/_/requests`. The demo and the crash test
 //! hold the engine against these records, so nothing here may know the engine: signatures are
-//! verified from their public descriptions. [`push`] has some paths of its own.
+//! verified from their public descriptions. [`push`] has some paths of its own, [`apns`] a listener.
 //!
 //! Absent here: judgement of what arrived, and any state on disk.
 
@@ -61,6 +61,8 @@ pub struct Settings {
     pub tls: Option<(SocketAddr, Tls)>,
     /// Where browsers connect to the push service, if they shall.
     pub browsers: Option<SocketAddr>,
+    /// Where it is APNs, if it shall be.
+    pub apns: Option<SocketAddr>,
     /// Records that are kept; 0 keeps none and saves the time.
     pub records_max: usize,
     /// Bytes of each body that a record keeps.
@@ -85,6 +87,7 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: None,
             browsers: None,
+            apns: None,
             records_max: 100_000,
             body_keep_bytes: 0,
             beyond_loopback: Reach::Loopback,
@@ -118,6 +121,7 @@ pub struct Fake {
     https: Option<(SocketAddr, String)>,
     accepting: Vec<tokio::task::AbortHandle>,
     browsers: Option<push::UserAgents>,
+    apns: Option<apns::Apns>,
 }
 
 impl Fake {
@@ -146,7 +150,18 @@ impl Fake {
             state: Arc::new(State::new(records, body, &origin)),
             accepting: Vec::new(),
             browsers: None,
+            apns: None,
         };
+        if let Some(at) = settings.apns {
+            let apns = apns::Apns::start(apns::Settings {
+                listen: at,
+                records_max: settings.records_max,
+                reach: settings.beyond_loopback,
+                ..apns::Settings::default()
+            });
+            let apns = fake.apns.insert(apns.await?);
+            let _first = fake.state.apns.set(Arc::clone(apns.service()));
+        }
         if let Some(at) = settings.browsers {
             let listener = listen(at, settings.beyond_loopback).await?;
             let service = Arc::clone(fake.push());
@@ -190,6 +205,12 @@ impl Fake {
     #[must_use]
     pub fn push(&self) -> &Arc<push::Subscriptions> {
         &self.state.push
+    }
+
+    /// What is APNs here, if anything is.
+    #[must_use]
+    pub fn apns(&self) -> Option<&Arc<apns::Service>> {
+        self.apns.as_ref().map(apns::Apns::service)
     }
 
     /// Where browsers connect to the push service, if they may: what Firefox takes as

@@ -22,6 +22,8 @@ pub(super) struct State {
     inner: Mutex<Inner>,
     /// What the push service keeps.
     pub(super) push: Arc<Subscriptions>,
+    /// What is APNs, if anything is.
+    pub(super) apns: std::sync::OnceLock<Arc<super::apns::Service>>,
     /// Whether records are kept at all.
     pub(super) records: bool,
     /// Bytes of a body that a record keeps.
@@ -72,6 +74,7 @@ impl State {
             records: records_max > 0,
             body_keep_bytes,
             push: Subscriptions::new(origin),
+            apns: std::sync::OnceLock::new(),
             fcm: super::fcm::Accounts::default(),
             inner: Mutex::new(Inner {
                 exact: HashMap::new(),

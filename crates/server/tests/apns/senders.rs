@@ -156,7 +156,7 @@ async fn both_are_told(script: &'static str) {
     let given = |key: &Key, cases: &[Value]| {
         json!({
             "team": key.team, "keyId": key.id, "key": key.p8, "app": APP,
-            "origin": fake.origin(), "ca": fake.pem(), "cases": cases,
+            "origin": service.origin(), "ca": service.pem(), "cases": cases,
         })
     };
     let results = told(script, given(&key, &cases)).await;

@@ -9,6 +9,7 @@
 //!
 //! Absent here: delivery. What a device would show is derived from what arrived.
 
+pub(in crate::fake) mod admin;
 mod frames;
 mod provider;
 mod service;
@@ -69,7 +70,6 @@ impl Default for Settings {
 pub struct Apns {
     service: Arc<Service>,
     address: SocketAddr,
-    pem: String,
     accepting: tokio::task::AbortHandle,
 }
 
@@ -84,13 +84,17 @@ impl Apns {
         config.alpn_protocols = vec![b"h2".to_vec()];
         let listener = listen(settings.listen, settings.reach).await?;
         let address = address(&listener, settings.listen);
-        let service = Service::new(settings.records_max, settings.body_keep_bytes);
+        let origin = format!("https://{address}");
+        let service = Service::new(
+            (settings.records_max, settings.body_keep_bytes),
+            origin,
+            pem,
+        );
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let accepting = tokio::spawn(accept(listener, acceptor, Arc::clone(&service)));
         Ok(Apns {
             service,
             address,
-            pem,
             accepting: accepting.abort_handle(),
         })
     }
@@ -99,18 +103,6 @@ impl Apns {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// What stands for `https://api.push.apple.com` in a URL.
-    #[must_use]
-    pub fn origin(&self) -> String {
-        format!("https://{}", self.address)
-    }
-
-    /// The PEM by which it is trusted.
-    #[must_use]
-    pub fn pem(&self) -> &str {
-        &self.pem
     }
 
     /// What it does and what it saw.

@@ -205,6 +205,8 @@ pub struct Service {
     /// Something arrived or was answered.
     changed: Notify,
     body_keep_bytes: usize,
+    origin: String,
+    pem: String,
 }
 
 struct Inner {
@@ -240,8 +242,14 @@ pub(super) struct Line {
 }
 
 impl Service {
-    pub(super) fn new(kept_max: usize, body_keep_bytes: usize) -> Arc<Service> {
+    pub(super) fn new(
+        (kept_max, body_keep_bytes): (usize, usize),
+        origin: String,
+        pem: String,
+    ) -> Arc<Service> {
         Arc::new(Service {
+            origin,
+            pem,
             inner: Mutex::new(Inner {
                 providers: Providers::default(),
                 devices: HashMap::new(),
@@ -262,13 +270,25 @@ impl Service {
         })
     }
 
+    /// What stands for `https://api.push.apple.com` in a URL.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The PEM by which it is trusted.
+    #[must_use]
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
     /// Lets a key send. `public` is a point of P-256, uncompressed: 65 bytes.
     pub fn trust(&self, team: &str, key_id: &str, public: &[u8]) {
         self.inner.lock().providers.trust(team, key_id, public);
     }
 
     /// Makes a device known, good or gone. Tokens that nobody made known are taken as they come,
-    /// unless [`Service::refuse_strangers`].
+    /// unless [`Service::welcome_strangers`] says otherwise.
     ///
     /// # Errors
     /// [`Full`].
@@ -281,9 +301,10 @@ impl Service {
         Ok(())
     }
 
-    /// From now on a token that was not made known gets BadDeviceToken.
-    pub fn refuse_strangers(&self) {
-        self.inner.lock().strangers = false;
+    /// Whether a token that was not made known is taken for a device, as at the start; otherwise it
+    /// gets BadDeviceToken.
+    pub fn welcome_strangers(&self, welcome: bool) {
+        self.inner.lock().strangers = welcome;
     }
 
     /// Scripts what becomes of requests for a device; what was scripted for it before is forgotten.
