@@ -11,8 +11,8 @@ use postrider_core::engine::{Config, Engine, Figures, Input, Reply};
 use postrider_core::event::{Event, LaneCounter, Submission, Target, Urgency};
 use postrider_core::executor::Executor;
 use postrider_core::id::{
-    Ask, BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, OrderingKey,
-    PolicyId, Stamp, TenantId,
+    Ask, BodyDigest, CollapseKey, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest,
+    OrderingKey, PolicyId, Stamp, TenantId,
 };
 use postrider_core::ledger::{Delivery, State};
 use postrider_core::observation::Observation;
@@ -74,6 +74,7 @@ pub struct Draft {
     pub policy: u32,
     pub guarantee: Guarantee,
     pub lane: Option<u64>,
+    pub thread: Option<u64>,
     pub due_ms: i64,
     pub ttl_ms: i64,
     pub key_ms: i64,
@@ -89,6 +90,7 @@ pub fn event(key: u64) -> Draft {
         policy: 1,
         guarantee: Guarantee::AtLeastOnce,
         lane: None,
+        thread: None,
         due_ms: 0,
         ttl_ms: 72 * HOUR_MS,
         key_ms: 24 * HOUR_MS,
@@ -124,7 +126,7 @@ impl Draft {
             endpoint: EndpointId(endpoint),
             policy: PolicyId(self.policy),
             guarantee: self.guarantee,
-            collapse_key: None,
+            collapse_key: self.thread.and_then(CollapseKey::new),
             ordering_key: self.lane.map(OrderingKey),
             lane: None,
             due_at: now.plus(self.due_ms),

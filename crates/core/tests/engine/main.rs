@@ -6,6 +6,7 @@ mod world;
 mod gates;
 mod life;
 mod order;
+mod push;
 mod random;
 mod recovery;
 mod refusal;

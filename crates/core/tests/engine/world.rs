@@ -80,6 +80,9 @@ impl Model {
             let last = event.first_delivery.0 + u64::from(event.deliveries) - 1;
             self.origin.last_delivery = DeliveryId(last);
         }
+        if let Some(freed) = record.release {
+            self.keys.retain(|_, seen| seen.event != freed);
+        }
         self.origin.last_seq = last_seq;
         self.lanes = lanes;
         self.rows.extend(moved);
