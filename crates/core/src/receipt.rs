@@ -42,12 +42,8 @@ impl Engine {
         receipts.waiting.push((receipt, ask));
         let recording = receipts.recording;
         match self.place_of(id) {
-            None if recording || self.asked.contains_key(&id) => {}
-            None => {
-                self.asked.insert(id, Vec::new());
-                self.loading += 1;
-                effects.push(Effect::Load(vec![id]));
-            }
+            None if recording => {}
+            None => self.ask_for(id, effects),
             Some(Place::Busy | Place::Away) => {}
             Some(place) => {
                 if place != Place::Timer {
@@ -164,8 +160,16 @@ impl Engine {
         receipts.recording = false;
         if receipts.waiting.is_empty() {
             self.receipts.remove(&id);
-        } else if !self.asked.contains_key(&id) {
-            self.asked.insert(id, Vec::new());
+        } else {
+            self.ask_for(id, effects);
+        }
+    }
+
+    /// Asks the store for a row, unless it was asked already.
+    fn ask_for(&mut self, id: DeliveryId, effects: &mut Vec<Effect>) {
+        let before = self.asked.len();
+        self.asked.entry(id).or_default();
+        if self.asked.len() > before {
             self.loading += 1;
             effects.push(Effect::Load(vec![id]));
         }
