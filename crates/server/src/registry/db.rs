@@ -280,18 +280,20 @@ impl Db {
         endpoint: &Endpoint,
         cipher: &Cipher,
     ) -> Result<(), RegistryError> {
-        self.connection
-            .prepare_cached(
-                "UPDATE endpoint SET revision = ?2, updated_at = ?3, open = ?4, sealed = ?5
-                 WHERE id = ?1",
-            )?
-            .execute(params![
-                endpoint.id.0.cast_signed(),
-                endpoint.revision.cast_signed(),
-                endpoint.updated_at.0,
-                json(&OpenPart::of(endpoint))?,
-                seal(endpoint, cipher)?,
-            ])?;
+        write_endpoint(&self.connection, endpoint, cipher)
+    }
+
+    /// Writes changed endpoints in one commit.
+    pub(super) fn update_endpoints(
+        &mut self,
+        endpoints: &[Endpoint],
+        cipher: &Cipher,
+    ) -> Result<(), RegistryError> {
+        let all = self.connection.transaction()?;
+        for endpoint in endpoints {
+            write_endpoint(&all, endpoint, cipher)?;
+        }
+        all.commit()?;
         Ok(())
     }
 
@@ -488,6 +490,25 @@ fn seal(endpoint: &Endpoint, cipher: &Cipher) -> Result<Vec<u8>, RegistryError> 
     };
     let plain = zeroize::Zeroizing::new(json(&part)?.into_bytes());
     Ok(cipher.seal(&context(endpoint.uuid), &plain))
+}
+
+fn write_endpoint(
+    to: &Connection,
+    endpoint: &Endpoint,
+    cipher: &Cipher,
+) -> Result<(), RegistryError> {
+    to.prepare_cached(
+        "UPDATE endpoint SET revision = ?2, updated_at = ?3, open = ?4, sealed = ?5
+         WHERE id = ?1",
+    )?
+    .execute(params![
+        endpoint.id.0.cast_signed(),
+        endpoint.revision.cast_signed(),
+        endpoint.updated_at.0,
+        json(&OpenPart::of(endpoint))?,
+        seal(endpoint, cipher)?,
+    ])?;
+    Ok(())
 }
 
 fn seal_route(route: &Route, uuid: Uuid, cipher: &Cipher) -> Result<Vec<u8>, RegistryError> {

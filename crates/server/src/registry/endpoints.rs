@@ -238,6 +238,38 @@ impl Registry {
         }
     }
 
+    /// Retires several endpoints in one commit. Those that are retired already, or not there, are
+    /// left as they are.
+    ///
+    /// # Errors
+    /// [`RegistryError::Storage`]; then none was retired.
+    pub fn retire_all(&self, ended: &[(EndpointId, Cause, Time)]) -> Result<(), RegistryError> {
+        let mut db = self.db.lock();
+        let mut retired: Vec<Endpoint> = Vec::with_capacity(ended.len());
+        for &(id, cause, at) in ended {
+            let Some(old) = self.endpoint(id) else {
+                continue;
+            };
+            let again = retired.iter().any(|endpoint| endpoint.id == id);
+            if again || matches!(old.state, EndpointState::Retired { .. }) {
+                continue;
+            }
+            retired.push(Endpoint {
+                state: EndpointState::Retired { cause, at },
+                updated_at: at,
+                revision: old.revision + 1,
+                ..(*old).clone()
+            });
+        }
+        db.update_endpoints(&retired, &self.cipher)?;
+        for endpoint in retired {
+            let endpoint = Arc::new(endpoint);
+            self.directory.write().put(Arc::clone(&endpoint));
+            self.announce(|it| it.endpoint_changed(&endpoint, Change::Retired));
+        }
+        Ok(())
+    }
+
     /// Deletes an endpoint: it is retired, and everything that was in it is forgotten but its ids,
     /// by which old deliveries still name it. Deleting a deleted one changes nothing.
     ///

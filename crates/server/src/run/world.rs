@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Sender;
+use parking_lot::Mutex;
 use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
 use postrider_core::endpoint::Gate;
@@ -49,7 +50,12 @@ pub(super) struct RealWorld {
     events: Events,
     callers: Map<u64, Caller>,
     last_caller: u64,
+    /// Endpoints whose end waits to be written down.
+    ended: Arc<Mutex<Vec<(EndpointId, Cause, Time)>>>,
 }
+
+/// Endpoints that one commit retires at the most.
+const RETIRED_AT_ONCE_MAX: usize = 1_000;
 
 impl RealWorld {
     pub fn new(parts: Parts, records: Sender<Vec<Box<Record>>>, line: Sender<Command>) -> Self {
@@ -60,6 +66,7 @@ impl RealWorld {
             records,
             callers: Map::default(),
             last_caller: 0,
+            ended: Arc::default(),
         }
     }
 
@@ -187,10 +194,19 @@ impl World for RealWorld {
     }
 
     fn retire(&mut self, endpoint: EndpointId, cause: Cause, at: Time) {
-        let registry = Arc::clone(&self.parts.registry);
+        let mut ended = self.ended.lock();
+        ended.push((endpoint, cause, at));
+        // Whoever was first has a commit to wait for, and takes the others with it.
+        if ended.len() > 1 {
+            return;
+        }
+        let (ended, registry) = (Arc::clone(&self.ended), Arc::clone(&self.parts.registry));
         let retire = move || {
-            if let Err(error) = registry.retire(endpoint, cause, at) {
-                tracing::error!(endpoint = endpoint.0, %error, "an endpoint could not be retired");
+            let all = std::mem::take(&mut *ended.lock());
+            for some in all.chunks(RETIRED_AT_ONCE_MAX) {
+                if let Err(error) = registry.retire_all(some) {
+                    tracing::error!(%error, count = some.len(), "endpoints could not be retired");
+                }
             }
         };
         self.parts.runtime.spawn(work::blocking(retire));

@@ -59,7 +59,9 @@ pub(super) struct HostKey {
 pub(super) enum Manner {
     /// As with any receiver: what TLS agrees on, and idle ones are closed soon.
     Common,
-    /// As a push service wants it: HTTP/2 or nothing, kept for hours, and time to answer.
+    /// As with any receiver, but with time to answer: push services of browsers.
+    Patient,
+    /// As a provider of phones wants it: HTTP/2 or nothing, kept for hours, and time to answer.
     Push,
 }
 
@@ -67,13 +69,13 @@ impl Manner {
     fn response(self, limits: &Limits) -> Duration {
         match self {
             Manner::Common => limits.response(),
-            Manner::Push => Duration::from_millis(limits.response_push_ms),
+            Manner::Patient | Manner::Push => Duration::from_millis(limits.response_push_ms),
         }
     }
 
     fn idle_shared(self, limits: &Limits) -> Duration {
         match self {
-            Manner::Common => Duration::from_millis(limits.idle_shared_ms),
+            Manner::Common | Manner::Patient => Duration::from_millis(limits.idle_shared_ms),
             Manner::Push => Duration::from_millis(limits.idle_push_ms),
         }
     }

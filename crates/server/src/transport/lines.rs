@@ -18,7 +18,7 @@ use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use super::client::{Client, Host};
-use crate::channel::reaction::Reactions;
+use crate::channel::reaction::{Action, Reaction, Reactions};
 use crate::channel::webhook::{self, Webhook};
 use crate::channel::{Answer, Attempted, Channel as _, apns, fcm, replace_key, web_push};
 use crate::receipts::{ReceiptAsk, ReceiptTokens};
@@ -134,6 +134,30 @@ impl Push {
         let kit = Arc::new(kit);
         kits.insert(route.id, (route.revision, Arc::clone(&kit)));
         Ok(kit)
+    }
+
+    /// What a reaction asks for beside the outcome: an address that leads nowhere any more ends its
+    /// endpoint, whatever the provider calls it, and some answers a person should look at.
+    fn follow(&self, way: Way, attempted: Attempted, reaction: Option<Reaction>) -> Attempted {
+        let Some(reaction) = reaction else {
+            return attempted;
+        };
+        if reaction.alert {
+            self.alert(way, &attempted);
+        }
+        let ends = matches!(
+            reaction.action,
+            Action::Retire | Action::Quarantine | Action::Detach
+        );
+        match attempted {
+            Attempted::Answered(outcome) if ends && outcome.kind == OutcomeKind::Reject => {
+                Attempted::Answered(Outcome {
+                    kind: OutcomeKind::Gone,
+                    ..outcome
+                })
+            }
+            other => other,
+        }
     }
 
     /// A person should look at this: said once for each channel and cause.
@@ -262,10 +286,7 @@ impl Line {
         let then = after(errand.now, &answer);
         let (attempted, reaction) =
             web_push::classify(&push.reactions.web_push, prepared, answer, then);
-        if reaction.is_some_and(|reaction| reaction.alert) {
-            push.alert(Way::WebPush, &attempted);
-        }
-        attempted
+        push.follow(Way::WebPush, attempted, reaction)
     }
 
     async fn apns(
@@ -303,10 +324,7 @@ impl Line {
         if let Some(serial) = over.filter(|_| verdict.ends_connection()) {
             self.host.leave(serial);
         }
-        if verdict.reaction.is_some_and(|reaction| reaction.alert) {
-            push.alert(Way::Apns, &verdict.attempted);
-        }
-        verdict.attempted
+        push.follow(Way::Apns, verdict.attempted, verdict.reaction)
     }
 
     async fn fcm(
@@ -354,10 +372,7 @@ impl Line {
         {
             tokens.let_in();
         }
-        if reaction.is_some_and(|reaction| reaction.alert) {
-            push.alert(Way::Fcm, &attempted);
-        }
-        attempted
+        push.follow(Way::Fcm, attempted, reaction)
     }
 }
 

@@ -299,7 +299,7 @@ impl Transport {
         let tls = route.map_or(&endpoint.tls, |route| &route.tls);
         let manner = match &endpoint.kind {
             Kind::Apns(_) | Kind::Fcm(_) if endpoint.url.scheme() == "https" => Manner::Push,
-            _ => Manner::Common,
+            _ => Manner::Patient,
         };
         let way = match (&endpoint.kind, &*kit) {
             (Kind::WebPush(keys), Kit::WebPush(credentials)) => {
@@ -332,7 +332,7 @@ impl Transport {
     ) -> Result<Arc<Host>, EndpointFault> {
         let target = policy.target(url)?;
         let speaks = match manner {
-            Manner::Common => Speaks::Either,
+            Manner::Common | Manner::Patient => Speaks::Either,
             Manner::Push => Speaks::Http2,
         };
         let (identity, config) = match target.secure {

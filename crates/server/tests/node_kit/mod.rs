@@ -22,7 +22,7 @@ use postrider_core::policy::{Guarantee, Policy};
 use postrider_core::time::{DAY_MS, Time};
 
 /// Longest wait for a moment that must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Settings of a node under `dir` that may reach this machine.
 pub fn config(dir: &Path, policy: Policy) -> Config {
@@ -45,6 +45,7 @@ pub fn start(config: &Config) -> Node {
 }
 
 /// Registers an endpoint under the policy of this name.
+#[allow(dead_code, reason = "not every test is about webhooks")]
 pub fn endpoint(node: &Node, url: &str, policy: &str, tls: TlsProfile) -> Arc<Endpoint> {
     let now = node.clock.now();
     let tenant = node.registry.ensure_tenant("acme", now).expect("a tenant");
