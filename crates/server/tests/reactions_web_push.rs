@@ -1,20 +1,33 @@
 //! What push services' answers mean, held against a second list: written by hand from what the
 //! vendors document and what their services were seen to say, not from the table.
 //!
-//! Absent here: the engine. What follows from an outcome is the same for every channel.
+//! Each answer goes through a whole node, too: to its state, its cause, its next attempt, and what
+//! becomes of the subscription.
+
+mod node_kit;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use node_kit::{config, deliveries, start, submission, submit, tenant};
 use postrider::channel::reaction::{Action, Reaction, Reactions, Said, Scope};
 use postrider::channel::web_push::vapid::Credentials;
 use postrider::channel::web_push::{self, Prepared};
 use postrider::channel::{Answer, Attempted, Response};
-use postrider::registry::WebPushKeys;
+use postrider::fake::{self, Act, Behaviour, Fake, Filter, Settings, When};
+use postrider::registry::{
+    self, Endpoint, EndpointDraft, EndpointState, Kind, RouteDraft, TlsProfile, WebPushKeys,
+};
+use postrider::run::Node;
 use postrider_core::cause::Cause;
+use postrider_core::id::PolicyId;
+use postrider_core::ledger::{Delivery, State};
 use postrider_core::outcome::{Outcome, OutcomeKind};
-use postrider_core::time::Time;
+use postrider_core::policy::{Guarantee, Jitter, Policy, Schedule};
+use postrider_core::time::{SECOND_MS, Time};
 use url::Url;
 
 const MOZILLA: &str = "updates.push.services.mozilla.com";
@@ -82,7 +95,7 @@ fn another_key() -> Meaning {
     Meaning {
         action: Action::Quarantine,
         scope: Scope::Endpoint,
-        ..meaning(OutcomeKind::Reject, Cause::KeyMismatch)
+        ..meaning(OutcomeKind::Gone, Cause::KeyMismatch)
     }
 }
 
@@ -124,7 +137,7 @@ struct Case {
 /// autopush: an error body with a number (autopush-rs, "Error codes").
 fn autopush(http_status: u16, errno: &'static str, words: &str, meaning: Meaning) -> Case {
     let body = format!(
-        r#"{{"code":{http_status},"errno":{errno},"error":"E","message":"{words}","more_info":"m"}}"#
+        r#"{{"code":{http_status},"errno":{errno},"error":"E","message":"{words}","more_info":""}}"#
     );
     Case {
         host: MOZILLA,
@@ -470,4 +483,242 @@ fn each_host_belongs_to_the_service_that_its_owner_names() {
     ] {
         assert_eq!(table.service(host), service);
     }
+}
+
+/// What every retry waits unless a service asks for more.
+const PLANNED_MS: i64 = 30 * SECOND_MS;
+/// Longest that the whole list takes on a slow machine.
+const PATIENCE_MS: i64 = 25 * SECOND_MS;
+
+fn policy() -> Policy {
+    Policy {
+        name: "planned".into(),
+        schedule: Schedule::Fixed {
+            waits_ms: vec![PLANNED_MS],
+        },
+        jitter: Jitter::None,
+        throttle_ms: PLANNED_MS,
+        ..Policy::brief(PolicyId(0))
+    }
+}
+
+/// One push service for each vendor, at an address of its own, so that a node tells them apart.
+struct Services {
+    each: Vec<(&'static str, &'static str, Fake)>,
+}
+
+impl Services {
+    async fn start() -> Services {
+        let mut each = Vec::new();
+        for (host, service, last) in [
+            (SELF_HOSTED, "", 1),
+            (MOZILLA, "mozilla", 2),
+            (GOOGLE, "google", 3),
+            (APPLE, "apple", 4),
+            (WNS, "wns", 5),
+        ] {
+            let settings = Settings {
+                listen: SocketAddr::from(([127, 0, 0, last], 0)),
+                ..Settings::default()
+            };
+            each.push((host, service, Fake::start(settings).await.expect("a fake")));
+        }
+        Services { each }
+    }
+
+    fn of(&self, host: &str) -> &Fake {
+        let found = self.each.iter().find(|(known, _, _)| *known == host);
+        &found.expect("a service of this host").2
+    }
+
+    /// An operator's table that says which address is whose.
+    fn table(&self) -> String {
+        let mut table = "rows = []\n[services]\n".to_owned();
+        for (_, service, fake) in self
+            .each
+            .iter()
+            .filter(|(_, service, _)| !service.is_empty())
+        {
+            table.push_str(&format!("{service} = [\"{}\"]\n", fake.address().ip()));
+        }
+        table
+    }
+}
+
+/// A subscription on a route of its own: a route that pauses must not hold the others.
+fn subscription(node: &Node, number: usize, fake: &Fake) -> Arc<Endpoint> {
+    let (now, tenant) = (node.clock.now(), tenant(node));
+    let private = "yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw".to_owned();
+    let credentials = postrider::channel::credentials::web_push(
+        "mailto:ops@example.com",
+        Some(&private.into()),
+        now,
+    );
+    let credentials = credentials.expect("a key");
+    let registry::Credentials::WebPush { keys, .. } = &credentials else {
+        panic!("keys of Web Push")
+    };
+    let public = keys[0].public.clone();
+    let draft = RouteDraft {
+        name: format!("route-{number}"),
+        credentials,
+        server: None,
+        tls: TlsProfile::default(),
+    };
+    let route = node
+        .registry
+        .create_route(tenant, draft, now)
+        .expect("a route");
+    let policies = node.registry.policies();
+    let policy = policies.named("planned").expect("the policy").id;
+    drop(policies);
+    let draft = EndpointDraft {
+        url: fake.url(&format!("/case/{number}")).parse().expect("a URL"),
+        kind: Kind::WebPush(WebPushKeys {
+            p256dh: public.clone(),
+            auth: "BTBZMqHH6r4Tts7J_aSIgg".into(),
+            vapid_key: public,
+        }),
+        route: Some(route.id),
+        device: Some(registry::Device {
+            refreshed_at: now,
+            ..registry::Device::default()
+        }),
+        name: String::new(),
+        recipient: String::new(),
+        event_types: Vec::new(),
+        policy,
+        guarantee: None,
+        rate: None,
+        slots_max: None,
+        secret: None,
+        tls: TlsProfile::default(),
+        headers: Vec::new(),
+    };
+    let endpoint = node.registry.create_endpoint(tenant, draft, now);
+    endpoint.expect("an endpoint")
+}
+
+fn behaviour(number: usize, case: &Case) -> Behaviour {
+    let headers = case.headers.iter();
+    let answer = fake::Answer {
+        http_status: case.http_status,
+        headers: headers
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect(),
+        body: case.body.clone(),
+        ..fake::Answer::default()
+    };
+    Behaviour::of(&format!("/case/{number}")).rule(When::Always, Act::Answer(answer))
+}
+
+/// The only delivery to an endpoint, once its first attempt was answered.
+async fn answered(node: &Node, endpoint: &Endpoint) -> Delivery {
+    let mut look = tokio::time::interval(Duration::from_millis(10));
+    let settled = async {
+        loop {
+            look.tick().await;
+            let rows = deliveries(node, endpoint.id);
+            if let [row] = &rows[..]
+                && row.attempt > 0
+                && row.state != State::InFlight
+            {
+                return row.clone();
+            }
+        }
+    };
+    let limit = Duration::from_millis(PATIENCE_MS.unsigned_abs());
+    tokio::time::timeout(limit, settled)
+        .await
+        .expect("an answer in time")
+}
+
+fn check(case: &Case, row: &Delivery, endpoint: &Endpoint, submitted_at: Time) {
+    let what = format!("{} {} {}: {row:?}", case.host, case.http_status, case.body);
+    let meaning = &case.meaning;
+    let state = match meaning.kind {
+        OutcomeKind::Accept => State::Accepted,
+        OutcomeKind::Reject | OutcomeKind::Gone => State::Rejected,
+        _ => State::Scheduled,
+    };
+    assert_eq!(
+        (row.state, row.cause, row.attempt),
+        (state, meaning.cause, 1),
+        "{what}"
+    );
+    assert_eq!(row.may_have_acted, meaning.may_have_acted, "{what}");
+    let retired = match endpoint.state {
+        EndpointState::Retired { cause, .. } => Some(cause),
+        _ => None,
+    };
+    let dead = matches!(meaning.action, Action::Retire | Action::Quarantine);
+    assert_eq!(retired, dead.then_some(meaning.cause), "{what}");
+    if state != State::Scheduled {
+        return;
+    }
+    let is_blocked = meaning.kind == OutcomeKind::Blocked;
+    assert_eq!(row.unspent, u16::from(is_blocked), "{what}");
+    if !is_blocked {
+        let wait_ms = PLANNED_MS.max(meaning.wait_min_ms);
+        let waits_ms = row.due_at.since(submitted_at);
+        let expected = wait_ms..wait_ms + PATIENCE_MS;
+        assert!(expected.contains(&waits_ms), "{waits_ms} ms: {what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_leads_where_it_must_in_a_whole_node() {
+    let services = Services::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let tables = dir.path().join("tables");
+    std::fs::create_dir(&tables).expect("a directory");
+    std::fs::write(tables.join("web_push.toml"), services.table()).expect("a table");
+    let mut settings = config(&dir.path().join("data"), policy());
+    settings.push.reactions = tables.display().to_string();
+    let node = start(&settings);
+    let cases = list();
+    let mut endpoints = Vec::new();
+    for (number, case) in cases.iter().enumerate() {
+        let fake = services.of(case.host);
+        fake.set(behaviour(number, case)).expect("a behaviour");
+        endpoints.push(subscription(&node, number, fake));
+    }
+    let now = node.clock.now();
+    let submissions = endpoints
+        .iter()
+        .map(|endpoint| submission(endpoint, Guarantee::EffectivelyOnce, 1, now));
+    submit(&node, submissions.collect()).await;
+    for (number, (case, endpoint)) in cases.iter().zip(&endpoints).enumerate() {
+        let row = answered(&node, endpoint).await;
+        if case.meaning.kind == OutcomeKind::Gone {
+            retired(&node, endpoint).await;
+        }
+        let endpoint = node.registry.endpoint(endpoint.id).expect("it is known");
+        check(case, &row, &endpoint, now);
+        let filter = Filter::path(&format!("/case/{number}"));
+        assert_eq!(
+            services.of(case.host).requests(&filter).len(),
+            1,
+            "{number}"
+        );
+    }
+    node.stop().expect("a clean end");
+}
+
+/// The registry hears of it after the ledger.
+async fn retired(node: &Node, endpoint: &Endpoint) {
+    let mut look = tokio::time::interval(Duration::from_millis(10));
+    let gone = async {
+        loop {
+            look.tick().await;
+            let endpoint = node.registry.endpoint(endpoint.id).expect("it is known");
+            if matches!(endpoint.state, EndpointState::Retired { .. }) {
+                return;
+            }
+        }
+    };
+    let limit = Duration::from_millis(PATIENCE_MS.unsigned_abs());
+    tokio::time::timeout(limit, gone)
+        .await
+        .expect("retired in time");
 }

@@ -536,9 +536,11 @@ two = ["two.example", "two.test"]
     #[test]
     fn the_first_row_that_holds_counts() {
         let text = table(&format!(
-            r#"{{ service = "one", http = 410, reason = "103", kind = "gone", cause = "GONE", action = "retire" }},
+            r#"{{ service = "one", http = 410, reason = "103", kind = "gone", cause = "GONE",
+                  action = "retire" }},
                {{ http = 410, kind = "reject", cause = "NOT_FOUND" }},
-               {{ http = 429, text = "Too Fast", kind = "throttle", cause = "RATE_LIMITED", scope = "route", wait_s = 60 }},
+               {{ http = 429, text = "Too Fast", kind = "throttle", cause = "RATE_LIMITED",
+                  scope = "route", wait_s = 60 }},
                {{ http = "5xx", kind = "retry", cause = "SERVICE_DEGRADED", alert = true }},
                {{ http = 408, acted = false, kind = "retry", cause = "REQUEST_TIMEOUT" }},
                {LAST}"#

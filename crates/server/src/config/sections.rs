@@ -126,6 +126,12 @@ section! {
         /// Hosts of push services beside those of the browsers' makers: whole names, or
         /// `*.suffix`. A subscription names its own host, so each is a door out.
         extra_hosts: Vec<String> = Vec::new();
+        /// A directory of reaction tables (`web_push.toml`, `apns.toml`, `fcm.toml`) whose rows go
+        /// in front of the built-in ones. Empty: none.
+        reactions: String = String::new();
+        /// Web Push: payloads are padded to one of six lengths, so that no push service learns how
+        /// long they are.
+        pad: bool = false;
     }
 
     /// What is written to standard error.

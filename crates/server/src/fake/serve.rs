@@ -3,6 +3,7 @@
 //! Absent here: what the admin paths under `/_/` do.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -118,6 +119,7 @@ impl Seen<'_> {
 
 fn note(state: &State, visit: &Visit, headers: &HeaderMap, seen: &Seen<'_>, at_us: u64) -> u64 {
     state.tally(&visit.path, seen.body, at_us);
+    state.arrived.fetch_add(1, Relaxed);
     if !state.records {
         return 0;
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -28,6 +29,8 @@ pub(super) struct State {
     pub(super) records: bool,
     /// Bytes of a body that a record keeps.
     pub(super) body_keep_bytes: usize,
+    /// Requests that arrived, kept or not.
+    pub(super) arrived: AtomicU64,
     /// Accounts and access tokens of FCM.
     pub(super) fcm: super::fcm::Accounts,
 }
@@ -73,6 +76,7 @@ impl State {
         State {
             records: records_max > 0,
             body_keep_bytes,
+            arrived: AtomicU64::new(0),
             push: Subscriptions::new(origin),
             apns: std::sync::OnceLock::new(),
             fcm: super::fcm::Accounts::default(),
@@ -146,11 +150,12 @@ impl State {
     /// How many records fit, and how many requests ever arrived.
     pub(super) fn count(&self, filter: &Filter) -> (usize, u64) {
         let inner = self.inner.lock();
-        (inner.log.count(filter), inner.log.arrived())
+        (inner.log.count(filter), self.arrived.load(Relaxed))
     }
 
     /// Forgets records and counters; behaviours stay.
     pub(super) fn clear(&self) {
+        self.arrived.store(0, Relaxed);
         let mut inner = self.inner.lock();
         inner.log.clear();
         inner.paths.clear();

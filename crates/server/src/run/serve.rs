@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::watcher::Watcher;
 use super::{Announcer, EngineIntake, EngineThread, Gauges, Parts, Start, Unsettled};
+use crate::channel::web_push::Padding;
 use crate::clock::Clock;
 use crate::config::{Config, Network};
 use crate::entropy::Entropy;
@@ -27,7 +28,7 @@ use crate::registry::{Endpoint, KeyPace, Registry, RegistryError};
 use crate::stamp::OuterIds;
 use crate::store::embedded::{self, OpenError, Retention};
 use crate::store::{Fatal, Ledger, Reader, Recovery};
-use crate::transport::lines::{Push, ReactionTables};
+use crate::transport::lines::{Push, ReactionTables, ReactionsError};
 use crate::transport::{Limits, NetworkPolicy, Transport};
 use crate::vault::{MASTER_KEY_FILE, Vault, VaultError};
 
@@ -82,6 +83,9 @@ pub enum StartError {
     /// The registry cannot be opened.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A reaction table of the operator's cannot be used.
+    #[error(transparent)]
+    Reactions(#[from] ReactionsError),
     /// The system gives no thread.
     #[error("no thread could be started: {0}")]
     Thread(std::io::Error),
@@ -124,11 +128,12 @@ impl Node {
         let receipt_url = Some(config.push.receipt_url.as_str());
         let receipts = Arc::new(ReceiptTokens::new(&vault, receipt_url));
         let transport = Arc::new(Transport::new(limits(config), network(config)));
-        transport.push_over(Push::new(
-            Arc::clone(&registry),
-            Arc::clone(&receipts),
-            ReactionTables::default(),
-        ));
+        let reactions = ReactionTables::with(&config.push.reactions)?;
+        let mut push = Push::new(Arc::clone(&registry), Arc::clone(&receipts), reactions);
+        if config.push.pad {
+            push.padding = Padding::Buckets;
+        }
+        transport.push_over(push);
         let parts = Parts {
             reader: Arc::clone(&reader),
             registry: Arc::clone(&registry),

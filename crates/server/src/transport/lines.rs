@@ -4,7 +4,10 @@
 //! Absent here: connections, and what follows from an outcome.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use postrider_core::cause::Cause;
@@ -18,7 +21,7 @@ use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use super::client::{Client, Host};
-use crate::channel::reaction::{Action, Reaction, Reactions};
+use crate::channel::reaction::{Action, Reaction, Reactions, TableFault};
 use crate::channel::webhook::{self, Webhook};
 use crate::channel::{Answer, Attempted, Channel as _, apns, fcm, replace_key, web_push};
 use crate::receipts::{ReceiptAsk, ReceiptTokens};
@@ -32,6 +35,10 @@ pub struct Push {
     pub receipts: Arc<ReceiptTokens>,
     /// What answers mean.
     pub reactions: ReactionTables,
+    /// What hides the length of what browsers get.
+    pub padding: web_push::Padding,
+    /// It was said already that pushes are longer than some devices can get.
+    told_long: AtomicBool,
     kits: Mutex<HashMap<RouteId, (u64, Arc<Kit>)>>,
     /// What a person was told to look at already.
     told: Mutex<BTreeSet<(Way, Cause)>>,
@@ -59,6 +66,49 @@ impl Default for ReactionTables {
             apns: built_in("apns.toml", apns::REACTIONS),
             fcm: built_in("fcm.toml", fcm::REACTIONS),
         }
+    }
+}
+
+/// A reaction table of the operator's cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReactionsError {
+    /// It cannot be read.
+    #[error("the reaction table {file} cannot be read: {error}")]
+    Unreadable {
+        /// Which.
+        file: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is none.
+    #[error(transparent)]
+    Table(#[from] TableFault),
+}
+
+impl ReactionTables {
+    /// The built-in tables, behind those in this directory; an empty path names none.
+    ///
+    /// # Errors
+    /// [`ReactionsError`].
+    pub fn with(directory: &str) -> Result<ReactionTables, ReactionsError> {
+        let mut tables = ReactionTables::default();
+        if directory.is_empty() {
+            return Ok(tables);
+        }
+        for (name, table) in [
+            ("web_push.toml", &mut tables.web_push),
+            ("apns.toml", &mut tables.apns),
+            ("fcm.toml", &mut tables.fcm),
+        ] {
+            let path = Path::new(directory).join(name);
+            let file = path.display().to_string();
+            match std::fs::read_to_string(&path) {
+                Ok(text) => *table = table.overlaid(&file, &text)?,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(ReactionsError::Unreadable { file, error }),
+            }
+        }
+        Ok(tables)
     }
 }
 
@@ -92,6 +142,8 @@ impl Push {
             registry,
             receipts,
             reactions,
+            padding: web_push::Padding::None,
+            told_long: AtomicBool::new(false),
             kits: Mutex::default(),
             told: Mutex::default(),
         }
@@ -157,6 +209,18 @@ impl Push {
                 })
             }
             other => other,
+        }
+    }
+
+    /// Says once that what is sent is longer than some devices can get.
+    fn mind_length(&self, plaintext_bytes: usize) {
+        let is_long = plaintext_bytes > web_push::BRIDGED_BYTES_MAX;
+        if is_long && !self.told_long.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                plaintext_bytes,
+                safe_bytes_max = web_push::BRIDGED_BYTES_MAX,
+                "a push is longer than what reaches browsers on Android for certain"
+            );
         }
     }
 
@@ -276,10 +340,12 @@ impl Line {
                 "no random numbers",
             );
         };
-        let padding = web_push::Padding::None;
-        let written = web_push::encode(prepared, &content, padding, &fresh, errand.now);
+        let written = web_push::encode(prepared, &content, push.padding, &fresh, errand.now);
         let request = match written {
-            Ok(written) => written.request,
+            Ok(written) => {
+                push.mind_length(written.plaintext_bytes);
+                written.request
+            }
             Err(cause) => return refused(OutcomeKind::Reject, cause, ""),
         };
         let answer = client.send(&self.host, request).await;

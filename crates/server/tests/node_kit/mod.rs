@@ -139,6 +139,7 @@ pub async fn submit(node: &Node, submissions: Vec<Box<Submission>>) -> Vec<Reply
 }
 
 /// Waits until nothing is unsettled.
+#[allow(dead_code, reason = "not every test ends in rest")]
 pub async fn rest(node: &Node) {
     let mut look = tokio::time::interval(Duration::from_millis(5));
     let settled = async {

@@ -90,11 +90,16 @@ fn answered(
         OutcomeKind::Retry | OutcomeKind::Throttle | OutcomeKind::Blocked
     );
     let is_accepted = reaction.kind == OutcomeKind::Accept;
+    let named_ms = retry_after_ms(&response.headers, now).filter(|_| waits);
     let outcome = Outcome {
         may_have_acted: reaction.may_have_acted,
         http_status,
-        retry_after_ms: retry_after_ms(&response.headers, now).filter(|_| waits),
-        wait_min_ms: reaction.wait_min_ms.unwrap_or(0),
+        retry_after_ms: named_ms,
+        // A service that names a time knows better than a table.
+        wait_min_ms: match named_ms {
+            Some(_) => 0,
+            None => reaction.wait_min_ms.unwrap_or(0),
+        },
         provider_id: match is_accepted {
             true => provider_id(&response.headers),
             false => "".into(),

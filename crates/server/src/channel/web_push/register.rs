@@ -33,7 +33,7 @@ pub enum SubscriptionFault {
     /// Its endpoint is not on a host of a known push service.
     #[error(
         "{host:?} is no push service's host; the operator may allow others with \
-         `web_push.extra_hosts`"
+         `push.extra_hosts`"
     )]
     Host {
         /// The host, with its port if it has one.

@@ -260,7 +260,8 @@ fn a_wait_is_heard_where_it_is_waited() {
         (outcome.kind, outcome.retry_after_ms, outcome.wait_min_ms)
     };
     let wns = "db5p.notify.windows.com";
-    assert_eq!(wait(wns, 406), (Throttle, Some(5_000), 60_000));
+    assert_eq!(wait(wns, 406), (Throttle, Some(5_000), 0));
+    assert_eq!(said(wns, 406, &[], "").0.wait_min_ms, 60_000);
     assert_eq!(wait("push.example.org", 503), (Retry, Some(5_000), 0));
     assert_eq!(wait("push.example.org", 410), (Gone, None, 0));
 }
@@ -270,7 +271,7 @@ fn a_route_pauses_for_a_credential_and_an_endpoint_for_a_mismatch() {
     let mozilla = "updates.push.services.mozilla.com";
     let body = r#"{"code":401,"errno":109,"message":"VAPID public key mismatch"}"#;
     let (outcome, reaction) = said(mozilla, 401, &[], body);
-    assert_eq!((outcome.kind, outcome.cause), (Reject, Cause::KeyMismatch));
+    assert_eq!((outcome.kind, outcome.cause), (Gone, Cause::KeyMismatch));
     assert_eq!(
         (reaction.action, reaction.scope),
         (Action::Quarantine, Scope::Endpoint)

@@ -17,6 +17,7 @@
 //!
 //! Absent here: what is encrypted, and who it is for.
 
+mod passage;
 mod subscriptions;
 mod useragent;
 mod vapid;
@@ -25,9 +26,10 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
+pub use passage::{End, Missing, Parcel, Passage, Pushed, Receipt, Refused};
 pub use subscriptions::{
-    ACKNOWLEDGED, Agent, End, HISTORY_MAX, ID_LENGTH_MAX, Missing, Parcel, Passage, Pushed,
-    Receipt, Refused, SUBSCRIPTIONS_MAX, Subscriptions, TTL_S_MAX, WAITING_MAX,
+    ACKNOWLEDGED, Agent, HISTORY_MAX, ID_LENGTH_MAX, SUBSCRIPTIONS_MAX, Subscriptions, TTL_S_MAX,
+    WAITING_MAX,
 };
 pub use useragent::{BROWSERS_MAX, FRAME_BYTES_MAX, HELLO_MS, UserAgents};
 
