@@ -128,12 +128,7 @@ impl Node {
         let receipt_url = Some(config.push.receipt_url.as_str());
         let receipts = Arc::new(ReceiptTokens::new(&vault, receipt_url));
         let transport = Arc::new(Transport::new(limits(config), network(config)));
-        let reactions = ReactionTables::with(&config.push.reactions)?;
-        let mut push = Push::new(Arc::clone(&registry), Arc::clone(&receipts), reactions);
-        if config.push.pad {
-            push.padding = Padding::Buckets;
-        }
-        transport.push_over(push);
+        transport.push_over(push(config, &registry, &receipts)?);
         let parts = Parts {
             reader: Arc::clone(&reader),
             registry: Arc::clone(&registry),
@@ -261,6 +256,19 @@ fn engine_config(config: &Config, plant: Option<Plant>) -> EngineConfig {
         plant,
         ..EngineConfig::default()
     }
+}
+
+fn push(
+    config: &Config,
+    registry: &Arc<Registry>,
+    receipts: &Arc<ReceiptTokens>,
+) -> Result<Push, ReactionsError> {
+    let reactions = ReactionTables::with(&config.push.reactions)?;
+    let mut push = Push::new(Arc::clone(registry), Arc::clone(receipts), reactions);
+    if config.push.pad {
+        push.padding = Padding::Buckets;
+    }
+    Ok(push)
 }
 
 fn limits(config: &Config) -> Limits {

@@ -36,7 +36,8 @@ const LAST_RECORD: u8 = 2;
 /// A browser's side of a subscription, checked and prepared.
 pub struct Receiver {
     key: ParsedPublicKey,
-    auth: hmac::Key,
+    // As it is: a prepared key has a kilobyte, and there is one for each subscription.
+    auth: Secret<AUTH_BYTES>,
 }
 
 /// A key of a subscription that cannot be used.
@@ -76,14 +77,13 @@ impl Receiver {
         if p256dh.len() != PUBLIC_KEY_BYTES || p256dh[0] != 4 {
             return Err(ReceiverFault::Point);
         }
-        if auth.len() != AUTH_BYTES {
-            return Err(ReceiverFault::Auth(auth.len()));
-        }
+        let bytes = auth.len();
+        let auth = auth.try_into().map_err(|_| ReceiverFault::Auth(bytes))?;
         // Parsing checks that the point is on the curve (RFC 8291 section 7).
         let key = ParsedPublicKey::try_from(UnparsedPublicKey::new(&ECDH_P256, p256dh));
         Ok(Receiver {
             key: key.map_err(|_| ReceiverFault::Point)?,
-            auth: hmac::Key::new(HMAC_SHA256, auth),
+            auth: Zeroizing::new(auth),
         })
     }
 }
@@ -190,8 +190,8 @@ fn hmac<const N: usize>(key: &hmac::Key, parts: &[&[u8]]) -> Secret<N> {
 }
 
 /// RFC 8291 section 3.3, the extracting half.
-fn prk_key(auth: &hmac::Key, secret: &[u8]) -> Secret<32> {
-    hmac(auth, &[secret])
+fn prk_key(auth: &[u8; AUTH_BYTES], secret: &[u8]) -> Secret<32> {
+    hmac(&hmac::Key::new(HMAC_SHA256, auth), &[secret])
 }
 
 /// RFC 8291 section 3.3, the expanding half.

@@ -15,6 +15,7 @@ mod raw;
 mod recovery;
 mod sink;
 mod stage;
+mod web_push;
 mod wrk;
 
 use std::path::{Path, PathBuf};
@@ -171,6 +172,7 @@ async fn whole(
         .burst(sizes.events / 4 / FAN_OUT as u64, progress)
         .await?;
     stage.engine.stop().await?;
+    let web_push = web_push::run(program, data, sizes.events, sizes.raw, progress).await?;
 
     let wrk_off = wrk_per_s.map(|wrk| (raw.per_s / wrk - 1.0) * 100.0);
     let stretches = [&full, &half, &burst, &fanned, &fanned_burst];
@@ -206,6 +208,7 @@ async fn whole(
         "fan_out_10_admissions_per_s": round(fanned_fed_per_s),
         "fan_out_10_cpu_us_per_delivery": round(fanned.each(fanned.engine.cpu_us)),
         "fan_out_10_written_bytes_per_delivery": round(fanned.each(fanned.engine.written_bytes)),
+        "web_push": web_push,
         "lost": lost,
         "duplicates": duplicates,
         "deliveries": stretches.iter().map(|stretch| stretch.counted.expected).sum::<u64>(),

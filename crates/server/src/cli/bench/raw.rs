@@ -107,7 +107,8 @@ impl Client {
     }
 }
 
-fn loopback() -> Result<NetworkPolicy, Failure> {
+/// A way to this machine only.
+pub(super) fn loopback() -> Result<NetworkPolicy, Failure> {
     let network = "127.0.0.0/8".parse();
     let network = network.map_err(|error| Failure::no("no network").because(format!("{error}")))?;
     Ok(NetworkPolicy {
@@ -117,7 +118,8 @@ fn loopback() -> Result<NetworkPolicy, Failure> {
     })
 }
 
-fn endpoint(url: Url) -> Endpoint {
+/// An endpoint that is reached without an engine.
+pub(super) fn endpoint(url: Url) -> Endpoint {
     Endpoint {
         id: EndpointId(1),
         uuid: Uuid::nil(),

@@ -74,6 +74,11 @@ impl Sink {
         format!("http://{}{path}", self.address)
     }
 
+    /// Its host and port.
+    pub(super) fn authority(&self) -> String {
+        self.address.to_string()
+    }
+
     /// What its process has used.
     pub(super) fn usage(&self) -> Result<Usage, Failure> {
         let gone = || Failure::no("the sink is gone");
@@ -100,6 +105,14 @@ impl Sink {
         let answer = self.api.get("/_/tally").await;
         let answer = answer.map_err(|lost| unread().because(lost))?;
         serde_json::from_slice(&answer.body).map_err(|error| unread().because(error))
+    }
+
+    /// Requests that arrived.
+    pub(super) async fn arrived(&mut self) -> Result<u64, Failure> {
+        let unread = || Failure::no("the sink does not say what arrived");
+        let answer = self.api.get("/_/requests/count").await;
+        let answer = answer.map_err(|lost| unread().because(lost))?;
+        answer.json()["arrived"].as_u64().ok_or_else(unread)
     }
 
     /// Waits until `deliveries` have arrived, or nothing arrives any more.

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::load::{Load, Whom};
 use super::process::Usage;
 use super::sink::Sink;
+use super::web_push;
 use crate::cli::demo::api::Api;
 use crate::cli::demo::engine::Engine;
 use crate::cli::demo::world::{found, make, word};
@@ -63,9 +64,28 @@ pub(super) struct Stretch {
 impl Stage {
     /// Starts everything, the data under `named` or in a temporary directory.
     pub(super) async fn set(program: &Path, named: Option<&Path>) -> Result<Stage, Failure> {
+        Stage::set_with(program, named, |_| String::new()).await
+    }
+
+    /// The same, with the sink as a push service. Its data goes beside that of the first stage.
+    pub(super) async fn set_for_push(
+        program: &Path,
+        named: Option<&Path>,
+    ) -> Result<Stage, Failure> {
+        let named = named.map(|named| named.join("push"));
+        let more = |sink: &Sink| web_push::settings(&sink.authority());
+        Stage::set_with(program, named.as_deref(), more).await
+    }
+
+    async fn set_with(
+        program: &Path,
+        named: Option<&Path>,
+        more: impl Fn(&Sink) -> String,
+    ) -> Result<Stage, Failure> {
         let home = Home::new(named)?;
         let sink = Sink::start(program).await?;
-        let mut engine = Engine::prepare(program, &home.path, None, SETTINGS)?;
+        let settings = format!("{SETTINGS}{}", more(&sink));
+        let mut engine = Engine::prepare(program, &home.path, None, &settings)?;
         engine.start().await?;
         let key = found(engine.address(), &engine.key()?, "bench").await?;
         Ok(Stage {
@@ -119,8 +139,12 @@ impl Stage {
             ids.extend(made.map_err(|e| Failure::no("a maker ended badly").because(e))??);
         }
         ids.sort_unstable();
-        let ids = ids.into_iter().map(|(_, id)| id).collect();
-        Ok(self.load(Whom::Spread(Arc::new(ids))))
+        Ok(self.spread_over(ids.into_iter().map(|(_, id)| id).collect()))
+    }
+
+    /// A load that takes turns over the endpoints with these ids.
+    pub(super) fn spread_over(&self, ids: Vec<String>) -> Load {
+        self.load(Whom::Spread(Arc::new(ids)))
     }
 
     fn load(&self, whom: Whom) -> Load {

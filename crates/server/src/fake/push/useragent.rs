@@ -35,7 +35,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::protocol::{Message as Frame, WebSocketConfig};
 use uuid::Uuid;
 
-use super::subscriptions::{Agent, Pushed, Refused, Subscriptions};
+use super::{Agent, Pushed, Refused, Subscriptions};
 
 /// Browsers that are connected at a time; more wait to be accepted.
 pub const BROWSERS_MAX: usize = 1_000;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use super::super::subscriptions::{End, Missing, Parcel};
+use super::super::{End, Missing, Parcel};
 use super::*;
 
 /// Longest wait for anything in these tests.
