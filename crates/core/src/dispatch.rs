@@ -11,6 +11,7 @@ use crate::event::{LaneCounter, Seen};
 use crate::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, TenantId};
 use crate::ledger::{Delivery, Entry, Fact, Lane, State};
 use crate::observation::Observation;
+use crate::plant::Plant;
 use crate::policy::Guarantee;
 use crate::schedule::Timer;
 use crate::time::Time;
@@ -94,7 +95,8 @@ impl Engine {
             self.close(now, id, State::Expired, Cause::Expired, None, effects);
             return;
         }
-        let behind = row.delivery.lane.is_some_and(|place| {
+        let skips = self.config.plant == Some(Plant::LaneHeadSkipped);
+        let behind = row.delivery.lane.filter(|_| !skips).is_some_and(|place| {
             let lane = self.lanes.get(&(endpoint_id, place.key));
             lane.is_some_and(|lane| lane.head() != Some(id))
         });
@@ -200,7 +202,10 @@ impl Engine {
         let delivery = &row.delivery;
         let endpoint = self.endpoints.get(&delivery.endpoint);
         let open = endpoint.is_some_and(|endpoint| endpoint.gate.reach == Reach::Open);
-        if !open || now >= delivery.expires_at {
+        let open = open || self.config.plant == Some(Plant::PauseIgnored);
+        let lapsed = now >= delivery.expires_at;
+        let lapsed = lapsed && self.config.plant != Some(Plant::LapseUnchecked);
+        if !open || lapsed {
             let attempt = delivery.attempt;
             self.not_sent(now, id, attempt, Cause::Deferred, effects);
             return;
@@ -228,7 +233,8 @@ impl Engine {
 
     /// An attempt that will not leave gives its slot back.
     pub(crate) fn give_back(&mut self, now: Time, id: EndpointId, slot: Slot) {
-        self.slots_used = self.slots_used.saturating_sub(1);
+        let freed = u32::from(!self.planted(Plant::SlotLeaks));
+        self.slots_used = self.slots_used.saturating_sub(freed);
         self.troubled_used = self.troubled_used.saturating_sub(u32::from(slot.troubled));
         let route = self.endpoints.get_mut(&id).and_then(|endpoint| {
             endpoint.put_back(now, slot);

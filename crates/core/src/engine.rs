@@ -544,6 +544,11 @@ impl Engine {
         self.ticket
     }
 
+    /// Whether this fault is planted.
+    pub(crate) fn planted(&self, plant: Plant) -> bool {
+        self.config.plant == Some(plant)
+    }
+
     pub(crate) fn place_of(&self, id: DeliveryId) -> Option<Place> {
         self.rows.get(&id).map(|row| row.place)
     }

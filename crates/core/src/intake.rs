@@ -55,7 +55,7 @@ impl Engine {
         ask: Ask,
         effects: &mut Vec<Effect>,
     ) {
-        if self.config.plant == Some(Plant::ForgetDedupeKey) {
+        if self.planted(Plant::ForgetDedupeKey) {
             submission.known = None;
             submission.event.key_digest = KeyDigest(
                 self.origin
@@ -169,7 +169,11 @@ impl Engine {
             release: None,
         };
         effects.push(Effect::Record(Box::new(record)));
-        if self.config.plant == Some(Plant::SendBeforeRecord) {
+        if self.planted(Plant::ReplyBeforeRecord) {
+            let reply = self.early_reply(&seen);
+            effects.push(Effect::Reply { ask, reply });
+        }
+        if self.planted(Plant::SendBeforeRecord) {
             self.send_opened(now, &seen, effects);
         }
     }
@@ -293,7 +297,9 @@ impl Engine {
             first_delivery: seen.first_delivery,
             deliveries,
         };
-        effects.push(Effect::Reply { ask, reply });
+        if !self.planted(Plant::ReplyBeforeRecord) {
+            effects.push(Effect::Reply { ask, reply });
+        }
         if let Some(tenant) = tenant {
             let deliveries = seen.deliveries;
             effects.push(Effect::Observe(Observation::Admitted {
@@ -306,15 +312,30 @@ impl Engine {
             self.supersede(now, id, effects);
             self.place(now, id, effects);
         }
+        let forgotten = self.planted(Plant::WaitersForgotten);
         for (ask, submission) in self
             .keys
             .remove(&key)
             .map(|claim| claim.waiters)
             .into_iter()
             .flatten()
+            .filter(|_| !forgotten)
         {
             let admission = admit(&submission.event, Some(seen), now);
             answer_repeat(&submission.event, admission, ask, effects);
+        }
+    }
+
+    /// The planted fault: what a caller is told before it is durable.
+    fn early_reply(&self, seen: &Seen) -> Reply {
+        let rows = ids_of(seen).filter_map(|id| self.rows.get(&id));
+        Reply::Admitted {
+            event: seen.event,
+            uuid: seen.uuid,
+            first_delivery: seen.first_delivery,
+            deliveries: rows
+                .map(|row| (row.delivery.endpoint, row.delivery.correlation))
+                .collect(),
         }
     }
 

@@ -15,8 +15,8 @@ use crate::id::{DeliveryId, EventId, Ticket};
 use crate::ledger::{Delivery, Fact, Next, Record, State};
 use crate::observation::{Attempt, Observation};
 use crate::outcome::{Outcome, OutcomeKind};
-use crate::plant::Plant;
-use crate::policy::{Guarantee, Policy};
+use crate::plant::{self, Plant};
+use crate::policy::Policy;
 use crate::schedule::Timer;
 use crate::time::{SECOND_MS, Time};
 
@@ -38,10 +38,7 @@ impl Engine {
             return;
         }
         row.put_backs = 0;
-        let mut judged = row.delivery.clone();
-        if self.config.plant == Some(Plant::RetryAtAtMostOnce) {
-            judged.guarantee = Guarantee::AtLeastOnce;
-        }
+        let judged = row.delivery.clone();
         let policy = self.policy(&judged);
         let Settlement {
             next,
@@ -49,7 +46,10 @@ impl Engine {
             retire,
             hold,
             incident_ms,
-        } = settle(&judged, &policy, &outcome, entropy, now);
+        } = match self.config.plant {
+            None => settle(&judged, &policy, &outcome, entropy, now),
+            Some(plant) => plant::settle(plant, (&judged, &policy), &outcome, entropy, now),
+        };
         outcome.cause = cause;
         // An address that was registered again after the provider lost sight of it lives on.
         let registered_at = self
@@ -210,6 +210,7 @@ impl Engine {
                 };
                 self.not_admitted(now, ask, key, &seen, why, effects);
             }
+            (_, Refusal::Full) if self.planted(Plant::StuckForgotten) => {}
             (after, Refusal::Full) => {
                 if self.stuck.is_empty() {
                     self.timers.set(now.plus(STUCK_RETRY_MS), Timer::Store);
@@ -287,7 +288,8 @@ impl Engine {
         let Some(row) = self.rows.get_mut(&id) else {
             return;
         };
-        let slot = std::mem::take(&mut row.slot);
+        let mut slot = std::mem::take(&mut row.slot);
+        slot.breaker_probe &= self.config.plant != Some(Plant::BreakerNeverCloses);
         let endpoint_id = row.delivery.endpoint;
         let route = self.endpoints.get(&endpoint_id);
         let route = route.and_then(|endpoint| endpoint.gate.route);
@@ -297,6 +299,9 @@ impl Engine {
             let before = endpoint.breaker.state();
             let troubled = endpoint.limiter.is_troubled();
             endpoint.answered(now, slot, outcome);
+            if self.config.plant == Some(Plant::LimiterLeaks) {
+                endpoint.limiter.put_back(endpoint.gate.rate.as_ref());
+            }
             let state = endpoint.breaker.state();
             if troubled && !endpoint.limiter.is_troubled() {
                 let line = &mut self.troubled_line;

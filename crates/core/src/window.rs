@@ -12,6 +12,7 @@ use crate::id::{Ask, DeliveryId, EndpointId, OrderingKey};
 use crate::ledger::{Delivery, Fact, State};
 use crate::ordering::Lane;
 use crate::outcome::Outcome;
+use crate::plant::Plant;
 use crate::policy::HeadOfLine;
 use crate::schedule::Timer;
 use crate::time::{SECOND_MS, Time};
@@ -80,7 +81,9 @@ impl Engine {
             self.timers.set(at, Timer::Parked(id));
         } else {
             row.place = Place::Timer;
-            self.timers.set(at, Timer::Delivery(id));
+            if row.delivery.attempt == 0 || !self.planted(Plant::RetryTimerLost) {
+                self.timers.set(at, Timer::Delivery(id));
+            }
         }
     }
 
@@ -173,6 +176,10 @@ impl Engine {
         if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
             endpoint.in_flight += 1;
         }
+        if self.planted(Plant::CrashForgiven) {
+            self.not_sent(now, id, attempt, Cause::Deferred, effects);
+            return;
+        }
         let outcome = Box::new(Outcome::crashed());
         let spread = crate::partition::mix(id.0);
         self.answered(now, id, attempt, outcome, spread, effects);
@@ -197,6 +204,10 @@ impl Engine {
                 }
             },
             Some(Place::Busy) => self.asked.entry(id).or_default().push(ask),
+            Some(Place::Away) if self.planted(Plant::CancelAfterSend) => {
+                let reply = Reply::Cancelled;
+                effects.push(Effect::Reply { ask, reply });
+            }
             Some(Place::Away) => too_late(State::InFlight, vec![ask], effects),
             Some(place) => {
                 if place != Place::Timer {

@@ -36,9 +36,15 @@ pub fn draw(seed: u64) -> Plan {
     changes(&mut rng, &options, &mut items);
     let since = since(&options, &items);
     submissions(&mut rng, &since, &mut items);
+    pauses(&mut rng, &mut items);
+    let busy: Vec<i64> = items.iter().map(|item| item.at_ms).collect();
     for _ in 0..FAULTS + rng.between(0, 6) {
-        let at_ms = rng.between(SECOND_MS, ACTIVE_MS);
-        let what = What::Fault(fault(&mut rng));
+        // Most things break while much is going on.
+        let at_ms = match rng.percent(70) {
+            true => rng.pick(&busy) + rng.between(0, 30),
+            false => rng.between(SECOND_MS, ACTIVE_MS),
+        };
+        let what = What::Fault(fault(&mut rng, options.lease_ms));
         items.push(Item { at_ms, what });
     }
     for _ in 0..SPELLS + rng.between(0, 8) {
@@ -294,7 +300,29 @@ fn changes(rng: &mut Rng, options: &Options, items: &mut Vec<Item>) {
     }
 }
 
-fn fault(rng: &mut Rng) -> Fault {
+/// Endpoints are paused while something is on its way to them.
+fn pauses(rng: &mut Rng, items: &mut Vec<Item>) {
+    let sent: Vec<(i64, usize)> = items
+        .iter()
+        .filter_map(|item| match &item.what {
+            What::Submit(wish) => Some((item.at_ms, *wish.endpoints.first()?)),
+            _ => None,
+        })
+        .collect();
+    for _ in 0..rng.between(4, 10) {
+        let (at_ms, place) = rng.pick(&sent);
+        let mut change = |at_ms, change| {
+            let what = What::Endpoint { place, change };
+            items.push(Item { at_ms, what });
+        };
+        // News takes a while: some of them are sent ahead.
+        let at_ms = at_ms + rng.between(-200, 10);
+        change(at_ms, Change::Pause);
+        change(at_ms + rng.between(50, 20_000), Change::Resume);
+    }
+}
+
+fn fault(rng: &mut Rng, lease_ms: i64) -> Fault {
     let infra = FaultKind::ALL.len() as u64 - 1;
     let mut kind = FaultKind::ALL[usize::try_from(rng.below(infra)).unwrap_or(0)];
     if rng.percent(25) {
@@ -304,6 +332,10 @@ fn fault(rng: &mut Rng) -> Fault {
         FaultKind::NodeCrash => rng.pick(&[50, 2_000, 40_000]),
         FaultKind::NodeStall => rng.pick(&[1_000, 8_000, 25_000, 70_000, 10 * MINUTE_MS]),
         FaultKind::DiskFullUp => rng.pick(&[1_000, 10_000]),
+        // Some end just when another has taken over, or is about to.
+        FaultKind::StoreCutTo | FaultKind::StoreCutFrom if rng.percent(60) => {
+            lease_ms + rng.between(-1_000, 3_000)
+        }
         _ => rng.pick(&[500, 5_000, 20_000, 60_000]),
     };
     let jump_ms = rng.pick(&[

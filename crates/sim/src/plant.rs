@@ -10,9 +10,10 @@ use postrider_core::plant::Plant;
 pub enum WorldPlant {
     /// The store answers a commit before its sync has returned.
     AckBeforeSync,
-    /// The store takes records of epochs that have passed.
+    /// The store takes records of epochs that have passed, and gives their entries places itself:
+    /// the order of places is a second guard.
     FenceForgotten,
-    /// The store looks neither at epochs nor at versions.
+    /// The store looks neither at epochs nor at places nor at versions.
     GuardsSkipped,
     /// Dedupe keys go when the ledger's rows do, whatever their window.
     KeyLostAtRotation,
@@ -82,7 +83,7 @@ pub enum Planted {
 impl Planted {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Planted> {
-        let engine = Plant::ALL.into_iter().map(Planted::Engine);
+        let engine = Plant::ALL.iter().copied().map(Planted::Engine);
         engine.chain(WorldPlant::ALL.into_iter().map(Planted::World))
     }
 

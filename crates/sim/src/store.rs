@@ -106,7 +106,7 @@ impl Shard {
     /// [`Held`] while another's lease runs.
     pub fn take(&mut self, who: Holder, now: Time, terms: &Terms) -> Result<Estate, Held> {
         let early = match self.plant {
-            Some(WorldPlant::LeaseTakenEarly) => terms.lease_ms() * 2 / 3,
+            Some(WorldPlant::LeaseTakenEarly) => terms.lease_ms() * 9 / 10,
             _ => 0,
         };
         self.lease.take(who, now.plus(early), terms)?;
@@ -210,23 +210,42 @@ impl Shard {
             return records.iter().map(verdict).collect();
         }
         self.store.set_full(now < self.full_until);
-        let planted: Vec<Record>;
-        let records = match self.plant {
-            Some(WorldPlant::FenceForgotten | WorldPlant::GuardsSkipped) => {
-                planted = records.iter().map(|it| self.unguarded(it)).collect();
-                &planted
-            }
-            _ => records,
-        };
+        let unguarded = matches!(
+            self.plant,
+            Some(WorldPlant::FenceForgotten | WorldPlant::GuardsSkipped)
+        );
+        if unguarded {
+            let verdicts = records.iter().map(|record| {
+                let record = self.unguarded(record);
+                self.ledger
+                    .record(&[record])
+                    .map(|mut verdicts| verdicts.remove(0))
+            });
+            let verdicts: Result<Vec<Verdict>, Fatal> = verdicts.collect();
+            return verdicts.expect("a model in memory records");
+        }
         let verdicts = self.ledger.record(records);
         verdicts.expect("a model in memory records")
     }
 
-    /// The record as a store sees it that does not look at epochs, or at versions either.
+    /// The record as a store takes it that does not look at epochs and gives places itself, or does
+    /// not look at versions either.
     fn unguarded(&self, record: &Record) -> Record {
         let mut record = record.clone();
+        if record
+            .fences
+            .iter()
+            .all(|(_, epoch)| *epoch == self.lease.epoch)
+        {
+            return record;
+        }
         for (_, epoch) in &mut record.fences {
             *epoch = self.lease.epoch;
+        }
+        let journal = self.reader.journal(Seq(0), usize::MAX).unwrap_or_default();
+        let last = journal.last().map_or(0, |entry| entry.seq.0);
+        for (entry, seq) in record.entries.iter_mut().zip(last + 1..) {
+            entry.seq = Seq(seq);
         }
         if self.plant == Some(WorldPlant::GuardsSkipped) {
             for entry in &mut record.entries {

@@ -45,7 +45,10 @@ pub struct Args {
 }
 
 fn plant(name: &str) -> Result<Plant, String> {
-    let known = || Plant::ALL.map(Plant::name).join(", ");
+    let known = || {
+        let names: Vec<&str> = Plant::ALL.iter().map(|plant| plant.name()).collect();
+        names.join(", ")
+    };
     Plant::from_name(name).ok_or_else(|| format!("the faults are {}", known()))
 }
 

@@ -56,7 +56,8 @@ impl Checker for OwnerOnly {
     }
 
     fn promise(&self) -> &'static str {
-        "Only the present owner of a shard lets attempts go, at its last look too."
+        "Only the engine of a shard's present owner takes turns and lets attempts go, at its last \
+         look too."
     }
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
@@ -66,6 +67,12 @@ impl Checker for OwnerOnly {
                 hold(epoch == who.epoch, || {
                     let id = dispatch.delivery;
                     format!("{who:?} lets delivery {id} go in epoch {epoch}")
+                })
+            }
+            Happened::Turned { who, .. } => {
+                let epoch = picture.epoch(who.shard);
+                hold(epoch == who.epoch, || {
+                    format!("{who:?} takes a turn in epoch {epoch}")
                 })
             }
             _ => Ok(()),

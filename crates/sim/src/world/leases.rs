@@ -55,7 +55,7 @@ impl World {
             None => {
                 self.after(1, Due::ToStore(node, life, ToStore::Take(shard, now)));
                 let preferred = shard == node;
-                again_ms = if preferred { 2_000 } else { 5_000 } + self.rng.between(0, 500);
+                again_ms = if preferred { 500 } else { 1_000 } + self.rng.between(0, 500);
             }
         }
         self.inside(node, again_ms, Inside::LeaseTick(shard));
