@@ -5,7 +5,9 @@
 //! is left on the screen proves nothing, since a repeat replaces what it repeats.
 
 use postrider::channel::web_push::encrypt;
+mod engine;
 mod firefox;
+mod journey;
 mod site;
 
 use base64::Engine as _;
