@@ -14,6 +14,7 @@ mod completions;
 mod config;
 mod deliveries;
 pub mod demo;
+mod devices;
 mod doctor;
 mod endpoints;
 pub mod failure;
@@ -65,6 +66,8 @@ enum Verb {
     Send(send::Args),
     /// List, register, pause and remove the addresses that deliveries go to
     Endpoints(endpoints::Args),
+    /// Bring devices in out of a file
+    Devices(devices::Args),
     /// List deliveries, or withdraw one
     Deliveries(deliveries::Args),
     /// List and make tenants
@@ -106,6 +109,7 @@ fn run(verb: Verb) -> Outcome {
         Verb::Fake(args) => fake::run(&args),
         Verb::Send(args) => send::run(&args),
         Verb::Endpoints(args) => endpoints::run(&args),
+        Verb::Devices(args) => devices::run(&args),
         Verb::Deliveries(args) => deliveries::run(&args),
         Verb::Tenants(args) => tenants::run(&args),
         Verb::Keys(args) => keys::run(&args),

@@ -1,5 +1,7 @@
 //! Files as other systems write them, good and bad.
 
+use serde_json::json;
+
 use super::*;
 
 fn all(format: Format, text: &str, means: Means) -> Vec<Result<Line, LineFault>> {
