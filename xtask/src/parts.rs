@@ -103,7 +103,7 @@ pub const PARTS: &[Part] = &[
     },
     Part {
         name: "fcm",
-        about: "requests to FCM, held against the schema that Google publishes",
+        about: "FCM: requests against the published schema, answers through a whole node",
         work: Work::Tests(&["--package", "postrider", "--test", "fcm"]),
         needs: &[PYTHON],
     },

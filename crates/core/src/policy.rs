@@ -129,6 +129,14 @@ pub struct RatePolicy {
     pub burst: u32,
 }
 
+/// Pace of one device that Firebase reaches. A bucket of `burst` that gains `rate` a second lets at
+/// most `burst + rate × t` pass in any `t` seconds, so this one keeps both quotas of a device (Google,
+/// "Throttling and quotas"): 240 a minute (159 + 60 × 1.344) and 5,000 an hour (159 + 3,600 × 1.344).
+pub const FCM_DEVICE_RATE: RatePolicy = RatePolicy {
+    per_second_milli: 1_344,
+    burst: 159,
+};
+
 /// One version of one policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -272,13 +280,16 @@ impl Policy {
     }
 
     /// `fcm`, the default for Firebase: five attempts, at least 10 s apart (Google, "Handling
-    /// retries").
+    /// retries"), and never more to one device than its quota.
     #[must_use]
     pub fn fcm(id: PolicyId) -> Policy {
         let schedule = Schedule::Exponential {
             base_ms: 10 * SECOND_MS,
             cap_ms: 10 * MINUTE_MS,
         };
-        Policy::push(id, "fcm", schedule, 5)
+        Policy {
+            rate: Some(FCM_DEVICE_RATE),
+            ..Policy::push(id, "fcm", schedule, 5)
+        }
     }
 }

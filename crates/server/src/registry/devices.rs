@@ -27,6 +27,8 @@ pub enum Registered {
     Refreshed,
     /// The device was known under another address, which this one has replaced.
     Replaced,
+    /// Nothing new was said, or something older than what is known: it stays as it is.
+    Unchanged,
 }
 
 /// Live push endpoints of all tenants, by address and by the application's id of the device.
@@ -34,6 +36,8 @@ pub enum Registered {
 pub(super) struct Devices {
     by_address: HashMap<(TenantId, [u8; 16]), EndpointId>,
     by_device: HashMap<(TenantId, String), EndpointId>,
+    /// The last endpoint of each address that has none any more.
+    ended: HashMap<(TenantId, [u8; 16]), EndpointId>,
 }
 
 impl Devices {
@@ -45,11 +49,16 @@ impl Devices {
         let live = !matches!(endpoint.state, EndpointState::Retired { .. });
         if let Some(device) = endpoint.device.as_ref().filter(|_| live) {
             let address = (endpoint.tenant, endpoint.address());
+            self.ended.remove(&address);
             self.by_address.insert(address, endpoint.id);
             if !device.id.is_empty() {
                 let device = (endpoint.tenant, device.id.clone());
                 self.by_device.insert(device, endpoint.id);
             }
+        } else if endpoint.device.is_some() {
+            // A deleted one has no address any more, but had one.
+            let address = old.unwrap_or(endpoint).address();
+            self.ended.insert((endpoint.tenant, address), endpoint.id);
         }
     }
 
@@ -69,14 +78,40 @@ impl Devices {
         self.by_address.get(&(tenant, address)).copied()
     }
 
+    pub(super) fn ended_at(&self, tenant: TenantId, address: [u8; 16]) -> Option<EndpointId> {
+        self.ended.get(&(tenant, address)).copied()
+    }
+
     pub(super) fn of(&self, tenant: TenantId, device: &str) -> Option<EndpointId> {
         self.by_device.get(&(tenant, device.to_owned())).copied()
     }
 }
 
 impl Registry {
+    /// The endpoint that makes news of `said_at` old: a live one that was registered later, or the
+    /// last one of the address, retired later.
+    fn later_than(
+        &self,
+        tenant: TenantId,
+        address: [u8; 16],
+        live: Option<EndpointId>,
+        said_at: Time,
+    ) -> Option<Arc<Endpoint>> {
+        let directory = self.directory();
+        let ended = || directory.device_ended_at(tenant, address);
+        let known = directory.by_id(live.or_else(ended)?)?;
+        let known_at = match &known.state {
+            EndpointState::Retired { at, .. } => *at,
+            _ => known.device.as_ref()?.refreshed_at,
+        };
+        (known_at > said_at).then(|| Arc::clone(known))
+    }
+
     /// Registers a device, or registers it again. `previous` is the address that the application
     /// says this one replaces, if it says so.
+    ///
+    /// The draft says when it was true last. What was registered, or retired, later than that stays
+    /// as it is, so that a file of devices may be imported into a living registry, and twice.
     ///
     /// # Errors
     /// [`RegistryError::Invalid`] or [`RegistryError::Storage`].
@@ -100,6 +135,9 @@ impl Registry {
                 .flatten();
             (same, known.or(replaced))
         };
+        if let Some(known) = self.later_than(tenant, own, same.or(other), device.refreshed_at) {
+            return Ok((known, Registered::Unchanged));
+        }
         // The address has moved to a device that was known under another one: one of the two goes.
         if let (Some(same), Some(other)) = (same, other)
             && same != other
@@ -110,11 +148,15 @@ impl Registry {
             let made = self.create_endpoint(tenant, draft, now)?;
             return Ok((made, Registered::Created));
         };
+        let mut changed = false;
         let refreshed = self.replace(id, now, Change::Written, |endpoint| {
+            let before = said(endpoint);
             refresh(endpoint, draft.clone());
-            Ok(true)
+            changed = said(endpoint) != before;
+            Ok(changed)
         });
         match refreshed {
+            Ok(endpoint) if !changed => Ok((endpoint, Registered::Unchanged)),
             Ok(endpoint) if same.is_some() => Ok((endpoint, Registered::Refreshed)),
             Ok(endpoint) => Ok((endpoint, Registered::Replaced)),
             // It was retired meanwhile: this is a new life of the address.
@@ -125,6 +167,16 @@ impl Registry {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Everything that a registration can change.
+fn said(endpoint: &Endpoint) -> impl PartialEq + use<> {
+    (
+        (endpoint.url.clone(), endpoint.kind.clone()),
+        (endpoint.route, endpoint.policy),
+        (endpoint.recipient.clone(), endpoint.name.clone()),
+        (endpoint.event_types.clone(), endpoint.device.clone()),
+    )
 }
 
 /// What is said now counts; what is not said stays.

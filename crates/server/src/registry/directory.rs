@@ -63,6 +63,12 @@ impl Directory {
         self.devices.at(tenant, address)
     }
 
+    /// The last push endpoint at this address, if it is retired.
+    #[must_use]
+    pub fn device_ended_at(&self, tenant: TenantId, address: [u8; 16]) -> Option<EndpointId> {
+        self.devices.ended_at(tenant, address)
+    }
+
     /// The live push endpoint of the device that the application knows by this id.
     #[must_use]
     pub fn device(&self, tenant: TenantId, device: &str) -> Option<EndpointId> {

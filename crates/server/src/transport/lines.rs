@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use postrider_core::cause::Cause;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 
 use super::client::{Client, Host};
 use crate::channel::reaction::{Action, Reaction, Reactions, TableFault};
+use crate::channel::reaction::{Action, Reaction, Reactions, Scope};
 use crate::channel::webhook::{self, Webhook};
 use crate::channel::{Answer, Attempted, Channel as _, apns, fcm, replace_key, web_push};
 use crate::receipts::{ReceiptAsk, ReceiptTokens};
@@ -122,6 +124,8 @@ pub(super) enum Kit {
     Fcm {
         account: fcm::ServiceAccount,
         tokens: fcm::Tokens,
+        /// What is left of the project's quota; made at the first attempt.
+        pace: Mutex<Option<fcm::quota::Bucket>>,
     },
 }
 
@@ -180,6 +184,7 @@ impl Push {
                 Kit::Fcm {
                     account: account.map_err(|it| unusable(&it))?,
                     tokens: fcm::Tokens::default(),
+                    pace: Mutex::default(),
                 }
             }
         };
@@ -402,9 +407,27 @@ impl Line {
         told: &Told,
         errand: Errand<'_>,
     ) -> Attempted {
-        let Kit::Fcm { account, tokens } = kit else {
+        let Kit::Fcm {
+            account,
+            tokens,
+            pace,
+        } = kit
+        else {
             return refused(OutcomeKind::Blocked, Cause::RouteUnusable, "");
         };
+        let mut errand = errand;
+        match fcm::quota::take(pace, errand.now) {
+            Ok(0) => {}
+            Ok(wait_ms) => {
+                tokio::time::sleep(Duration::from_millis(wait_ms.unsigned_abs())).await;
+                errand.now = errand.now.plus(wait_ms);
+            }
+            // The whole project waits, and nothing of it spends an attempt.
+            Err(_) => {
+                let detail = "Google asked the project to wait, or its quota is used up";
+                return refused(OutcomeKind::Blocked, Cause::RateLimited, detail);
+            }
+        }
         let fetch = async |request| client.send(token_host, request).await;
         let bearer = match tokens.bearer(errand.now, account, fetch).await {
             Ok(bearer) => bearer,
@@ -433,10 +456,14 @@ impl Line {
         let then = after(errand.now, &answer);
         let again = || tokens.refused(bearer.number);
         let (attempted, reaction) = fcm::classify(&push.reactions.fcm, answer, then, again);
-        if let Attempted::Answered(outcome) = &attempted
-            && outcome.kind == OutcomeKind::Accept
-        {
-            tokens.let_in();
+        if let (Attempted::Answered(outcome), Some(reaction)) = (&attempted, reaction) {
+            // Whatever else it says, the token was let in.
+            if outcome.http_status != 401 {
+                tokens.let_in();
+            }
+            if outcome.kind == OutcomeKind::Throttle && reaction.scope == Scope::Route {
+                fcm::quota::hold(pace, then, outcome.wait_min_ms);
+            }
         }
         push.follow(Way::Fcm, attempted, reaction)
     }

@@ -2,14 +2,14 @@
 //!
 //! | path | |
 //! | --- | --- |
-//! | `POST /fcm/token` | exchanges an assertion for an access token |
+//! | `POST /oauth2/token` | exchanges an assertion for an access token |
 //! | `POST /v1/projects/<project>/messages:send` | takes a notification for one device |
 //! | `GET /_/fcm/account?project=` | a service account of that project, as the console gives it |
 //! | `POST /_/fcm/revoke` | takes every access token back |
 //!
 //! Both refuse what Google refuses, in Google's words. What passes is scripted and recorded under
 //! the device's own path, `/fcm/<token or installation id>`, and requests for tokens under
-//! `/fcm/token`, so behaviours, filters and counts work as they do for webhooks: an answer with an
+//! `/oauth2/token`, so behaviours, filters and counts work as they do for webhooks: an answer with an
 //! HTTP status and no body gets the body that Google gives with it. The record's key and
 //! correlation id are the notification id.
 //!

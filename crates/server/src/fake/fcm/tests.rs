@@ -66,7 +66,7 @@ async fn exchange(fake: &Fake, assertion: &str) -> (u16, Value) {
         .append_pair("assertion", assertion)
         .finish();
     let kind = [("content-type", "application/x-www-form-urlencoded")];
-    let (http_status, body) = post(fake, "/fcm/token", &kind, &form).await;
+    let (http_status, body) = post(fake, "/oauth2/token", &kind, &form).await;
     (http_status, serde_json::from_str(&body).expect("JSON"))
 }
 
@@ -147,7 +147,7 @@ async fn an_assertion_is_held_against_all_that_google_checks() {
         "no such key",
     )
     .await;
-    let (http_status, said) = post(&fake, "/fcm/token", &[], "grant_type=x").await;
+    let (http_status, said) = post(&fake, "/oauth2/token", &[], "grant_type=x").await;
     assert_eq!(http_status, 400, "{said}");
     assert_eq!(fake.fcm_granted(), 1);
 }
@@ -314,5 +314,5 @@ async fn the_account_can_be_asked_for_and_tokens_taken_back() {
         .to_bytes();
     let account = ServiceAccount::parse(str::from_utf8(&body).expect("text")).expect("an account");
     assert_eq!(account.project, "p1");
-    assert_eq!(account.token_url.as_str(), fake.url("/fcm/token"));
+    assert_eq!(account.token_url.as_str(), fake.url("/oauth2/token"));
 }

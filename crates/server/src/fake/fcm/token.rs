@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 /// Where assertions are exchanged.
-pub(super) const TOKEN_PATH: &str = "/fcm/token";
+pub(super) const TOKEN_PATH: &str = "/oauth2/token";
 /// Life of a token, as Google grants it.
 const TOKEN_S: u64 = 3_599;
 /// Longest life of an assertion.

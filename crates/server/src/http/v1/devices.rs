@@ -55,6 +55,10 @@ pub(super) struct DeviceIn {
     /// What the application knows of its right to show notifications.
     #[serde(default)]
     authorisation: Option<Authorisation>,
+    /// When this was known to be so, RFC 3339; left out: now. What was registered later stays as it
+    /// is, so that devices can be imported beside those that register by themselves.
+    #[serde(default)]
+    refreshed_at: Option<String>,
     /// Event types it subscribes to: `order.paid`, `order.*` or `*`.
     #[serde(default)]
     event_types: Vec<String>,
@@ -135,7 +139,7 @@ struct FcmDeviceIn {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Device)]
 pub(super) struct DeviceView {
-    /// `created`, `refreshed` or `replaced`.
+    /// `created`, `refreshed`, `replaced` or `unchanged`.
     registered: &'static str,
     #[serde(flatten)]
     endpoint: EndpointView,
@@ -158,7 +162,7 @@ pub(super) struct DeviceDone {
     /// The endpoint's id, if it was registered.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Uuid>,
-    /// `created`, `refreshed` or `replaced`.
+    /// `created`, `refreshed`, `replaced` or `unchanged`.
     #[serde(skip_serializing_if = "Option::is_none")]
     registered: Option<&'static str>,
     /// What was wrong with it.
@@ -189,7 +193,7 @@ pub(super) async fn register(
     };
     let status = match registered {
         Registered::Created => StatusCode::CREATED,
-        Registered::Refreshed | Registered::Replaced => StatusCode::OK,
+        _ => StatusCode::OK,
     };
     Ok((status, axum::Json(view)).into_response())
 }
@@ -243,6 +247,7 @@ fn word(registered: Registered) -> &'static str {
         Registered::Created => "created",
         Registered::Refreshed => "refreshed",
         Registered::Replaced => "replaced",
+        Registered::Unchanged => "unchanged",
     }
 }
 
@@ -281,6 +286,19 @@ impl DeviceIn {
         }
     }
 
+    /// When this was known to be so.
+    fn known_at(&self, now: Time) -> Result<Time, Problem> {
+        let Some(text) = &self.refreshed_at else {
+            return Ok(now);
+        };
+        let at: Option<jiff::Timestamp> = text.parse().ok();
+        let at = at.map(|at| Time(at.as_millisecond()));
+        at.filter(|at| *at <= now).ok_or_else(|| {
+            let rule = "must be a moment as RFC 3339 writes it, not in the future";
+            Problem::invalid("refreshed_at", text, rule)
+        })
+    }
+
     /// The endpoint that this asks for, and the address that it takes the place of.
     fn draft(
         self,
@@ -288,6 +306,7 @@ impl DeviceIn {
         tenant: TenantId,
         now: Time,
     ) -> Result<(EndpointDraft, Option<[u8; 16]>), Problem> {
+        let at = self.known_at(now)?;
         let channel = self.channel()?;
         let route = self.route(api, tenant, channel)?;
         let place = self.place(api, &route)?;
@@ -299,8 +318,8 @@ impl DeviceIn {
             device: Some(Device {
                 id: self.device_id,
                 platform: self.platform,
-                authorisation: self.authorisation.map(|said| (said, now.0)),
-                refreshed_at: now,
+                authorisation: self.authorisation.map(|said| (said, at.0)),
+                refreshed_at: at,
             }),
             name: self.name,
             recipient: self.recipient,

@@ -121,7 +121,7 @@ fn is_duration(text: &str) -> bool {
     seconds.parse::<f64>().is_ok() && seconds.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
-fn check(request: &[u8]) -> Vec<String> {
+pub fn check(request: &[u8]) -> Vec<String> {
     let request: Value = serde_json::from_slice(request).unwrap();
     let mut found = Vec::new();
     let schema = &schemas()["SendMessageRequest"];
