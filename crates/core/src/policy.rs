@@ -130,8 +130,9 @@ pub struct RatePolicy {
 }
 
 /// Pace of one device that Firebase reaches. A bucket of `burst` that gains `rate` a second lets at
-/// most `burst + rate × t` pass in any `t` seconds, so this one keeps both quotas of a device (Google,
-/// "Throttling and quotas"): 240 a minute (159 + 60 × 1.344) and 5,000 an hour (159 + 3,600 × 1.344).
+/// most `burst + rate × t` pass in any `t` seconds, so this one keeps both quotas of a device
+/// (Google, "Throttling and quotas"): 240 a minute, which is 159 + 60 × 1.344, and 5,000 an hour,
+/// which is 159 + 3,600 × 1.344.
 pub const FCM_DEVICE_RATE: RatePolicy = RatePolicy {
     per_second_milli: 1_344,
     burst: 159,

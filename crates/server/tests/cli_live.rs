@@ -361,3 +361,93 @@ fn a_second_engine_on_the_directory_is_refused() {
     assert!(error.contains("in use by process"), "{error}");
     engine.stop();
 }
+
+/// A client of the engine that a directory's `dev.json` names.
+fn client(place: &Path) -> postrider::cli::client::Client {
+    #[derive(clap::Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        reach: postrider::cli::client::Reach,
+    }
+    let data = place.join("postrider-data");
+    let data = data.to_str().expect("a path in words");
+    let arguments = <Arguments as clap::Parser>::parse_from(["x", "--data", data]);
+    arguments.reach.client().expect("an engine")
+}
+
+#[test]
+fn devices_are_imported_twice_and_nothing_changes() {
+    // The fake's account, from a fake of this process: nothing is sent here.
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let settings = postrider::fake::Settings::default();
+    let fake = runtime.block_on(postrider::fake::Fake::start(settings));
+    let account = fake.expect("a fake").fcm_account("demo");
+    let engine = Engine::start(tempfile::tempdir().expect("a directory"));
+    let account: Value = serde_json::from_str(&account).expect("JSON");
+    let route = serde_json::json!({ "name": "android", "fcm": { "service_account": account } });
+    let made = client(engine.place.path()).post("/v1/routes", &route);
+    assert!(made.is_ok(), "{:?}", made.err());
+    let endpoint = |id: &str, token: &str, more: &str| {
+        format!(
+            r#"{{"Id":"{id}","Address":"{token}","ChannelType":"GCM","OptOut":"NONE",
+            "EffectiveDate":"2026-10-01T00:00:00Z","User":{{"UserId":"u-{id}"}}{more}}}"#
+        )
+        .replace('\n', "")
+            + "\n"
+    };
+    let text = endpoint("1", "t-1", "")
+        + &endpoint("2", "t-2", "")
+        + &endpoint("3", "t-3", r#","ChannelType":"EMAIL""#).replacen("\"GCM\"", "\"SMS\"", 1)
+        + &endpoint("4", "t-4", "").replace("GCM", "APNS")
+        + &endpoint("5", "", "");
+    let text = text.replace(r#","ChannelType":"EMAIL""#, "");
+    std::fs::write(engine.place.path().join("export.json"), &text).expect("a file");
+    let import = |more: &[&str]| {
+        let all = [
+            "devices",
+            "import",
+            "export.json",
+            "--format",
+            "pinpoint",
+            "--json",
+        ];
+        engine.run(&[&all[..], more].concat())
+    };
+    let dry: Value = serde_json::from_slice(&import(&["--dry-run"]).stdout).expect("JSON");
+    assert_eq!(dry["registered"], serde_json::json!({ "readable": 3 }));
+    for registered in ["created", "unchanged"] {
+        let output = import(&[]);
+        assert_eq!(output.status.code(), Some(1), "two lines have faults");
+        let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(summary["registered"], serde_json::json!({ registered: 2 }));
+        assert_eq!(summary["skipped"], serde_json::json!({ "not_push": 1 }));
+        assert_eq!(summary["faults"], 2);
+        let said = String::from_utf8(output.stderr).expect("words");
+        assert!(
+            said.contains("line 5: `Address` must be the device's token"),
+            "{said}"
+        );
+        assert!(
+            said.contains("line 4: "),
+            "the engine has no route for it: {said}"
+        );
+        assert!(said.contains("must be the name of a route"), "{said}");
+    }
+    let listed = engine.json(&["endpoints", "list", "--recipient", "u-1"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    let late = engine.run(&[
+        "devices",
+        "import",
+        "export.json",
+        "--format",
+        "pinpoint",
+        "--json",
+        "--from",
+        "3",
+    ]);
+    let late: Value = serde_json::from_slice(&late.stdout).expect("JSON");
+    assert_eq!(late["registered"], serde_json::json!({}));
+    let absent = engine.run(&["devices", "import", "nothing.csv", "--format", "csv"]);
+    assert_eq!(absent.status.code(), Some(2));
+    engine.stop();
+}

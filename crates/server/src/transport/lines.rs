@@ -22,8 +22,7 @@ use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use super::client::{Client, Host};
-use crate::channel::reaction::{Action, Reaction, Reactions, TableFault};
-use crate::channel::reaction::{Action, Reaction, Reactions, Scope};
+use crate::channel::reaction::{Action, Reaction, Reactions, Scope, TableFault};
 use crate::channel::webhook::{self, Webhook};
 use crate::channel::{Answer, Attempted, Channel as _, apns, fcm, replace_key, web_push};
 use crate::receipts::{ReceiptAsk, ReceiptTokens};

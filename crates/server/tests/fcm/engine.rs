@@ -171,10 +171,10 @@ fn table() -> Vec<(&'static str, Act, End)> {
         ("accepted", usual(200), Settled(State::Accepted, Cause::Accepted, None)),
         ("fields", said(400, fields), rejected(Cause::BadRequest)),
         ("token", usual(400), gone(Cause::BadToken)),
-        ("argument", error(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT"), rejected(Cause::BadRequest)),
+        ("argument", error(400, "INVALID_ARGUMENT", ""), rejected(Cause::BadRequest)),
         ("unauthenticated", usual(401), Again(Cause::AuthFailure, 10)),
-        ("third-party", error(401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR"), Held(Cause::AuthFailure)),
-        ("apns-auth", error(401, "UNAUTHENTICATED", "APNS_AUTH_ERROR"), Held(Cause::AuthFailure)),
+        ("third-party", error(401, "", "THIRD_PARTY_AUTH_ERROR"), Held(Cause::AuthFailure)),
+        ("apns-auth", error(401, "", "APNS_AUTH_ERROR"), Held(Cause::AuthFailure)),
         ("sender", usual(403), gone(Cause::KeyMismatch)),
         ("permission", error(403, "PERMISSION_DENIED", ""), Held(Cause::AuthFailure)),
         ("unregistered", usual(404), gone(Cause::Gone)),
@@ -294,7 +294,8 @@ async fn a_refused_account_holds_its_route_until_it_is_renewed() {
     let row = row(&node, one.id, "held", held).await;
     assert_eq!(row.cause, Cause::AuthFailure);
     tell(&node, &two, 2).await;
-    fake.set(Behaviour::of("/oauth2/token")).expect("a behaviour");
+    fake.set(Behaviour::of("/oauth2/token"))
+        .expect("a behaviour");
     assert_eq!(
         fake.requests(&Filter::path("/fcm/two")).len(),
         0,
@@ -322,7 +323,8 @@ async fn a_token_is_renewed_once_and_then_it_is_the_account() {
     let node = node(&dir);
     fake.set(Behaviour::of("/fcm/*").rule(When::Always, Act::http_status(401)))
         .expect("a behaviour");
-    fake.set(Behaviour::of("/oauth2/token")).expect("a behaviour");
+    fake.set(Behaviour::of("/oauth2/token"))
+        .expect("a behaviour");
     let route = route(&node, &fake, "p1");
     let (one, two) = (device(&node, &route, "one"), device(&node, &route, "two"));
     tell(&node, &one, 1).await;

@@ -139,11 +139,7 @@ pub async fn submit(node: &Node, submissions: Vec<Box<Submission>>) -> Vec<Reply
 }
 
 /// Waits until nothing is unsettled.
-<<<<<<< HEAD
 #[allow(dead_code, reason = "not every test ends in rest")]
-=======
-#[allow(dead_code, reason = "not every test settles all")]
->>>>>>> 1b79a63 (Hold FCM's answers, quotas and imports against a whole node)
 pub async fn rest(node: &Node) {
     let mut look = tokio::time::interval(Duration::from_millis(5));
     let settled = async {

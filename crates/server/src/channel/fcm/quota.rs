@@ -5,8 +5,8 @@
 //! | 240 a minute and 5,000 an hour to one device | the engine's limiter: the policy `fcm` has [`FCM_DEVICE_RATE`](postrider_core::policy::FCM_DEVICE_RATE) |
 //! | 600,000 a minute for one project | [`Bucket`], one for each route |
 //!
-//! Pure: `now` is an argument. Absent here: waiting. A request that finds no token near goes back to
-//! the engine, which holds the route and spends no attempt.
+//! Pure: `now` is an argument. Absent here: waiting. A request that finds no token near goes back
+//! to the engine, which holds the route and spends no attempt.
 
 use parking_lot::Mutex;
 use postrider_core::time::{MINUTE_MS, Time};

@@ -9,8 +9,8 @@
 //!
 //! Both refuse what Google refuses, in Google's words. What passes is scripted and recorded under
 //! the device's own path, `/fcm/<token or installation id>`, and requests for tokens under
-//! `/oauth2/token`, so behaviours, filters and counts work as they do for webhooks: an answer with an
-//! HTTP status and no body gets the body that Google gives with it. The record's key and
+//! `/oauth2/token`, so behaviours, filters and counts work as they do for webhooks: an answer with
+//! an HTTP status and no body gets the body that Google gives with it. The record's key and
 //! correlation id are the notification id.
 //!
 //! Absent here: devices. Every token that looks like one is registered until a script says 404.
