@@ -139,9 +139,20 @@ mod tests {
         let mut seconds = passed(&mut bucket, 0, 150_000);
         // After a rest there is a burst.
         let later = passed(&mut bucket, 200_000, 220_000);
-        seconds.iter_mut().zip(later).for_each(|(all, more)| *all += more);
-        assert!((2_000..6_000).contains(&seconds[0]), "slowly at first: {}", seconds[0]);
-        let most = seconds.windows(60).map(|minute| minute.iter().sum::<i64>()).max().unwrap();
+        seconds
+            .iter_mut()
+            .zip(later)
+            .for_each(|(all, more)| *all += more);
+        assert!(
+            (2_000..6_000).contains(&seconds[0]),
+            "slowly at first: {}",
+            seconds[0]
+        );
+        let most = seconds
+            .windows(60)
+            .map(|minute| minute.iter().sum::<i64>())
+            .max()
+            .unwrap();
         assert!(most <= PROJECT_PER_MINUTE && most > 580_000, "{most}");
     }
 
