@@ -127,6 +127,26 @@ async fn row(
     found.unwrap_or_else(|_| panic!("{what}: it is not so: {last:?}"))
 }
 
+/// Why a device is retired, if it is.
+fn retired(node: &Node, id: EndpointId) -> Option<Cause> {
+    match &node.registry.endpoint(id).expect("it is known").state {
+        EndpointState::Retired { cause, .. } => Some(*cause),
+        _ => None,
+    }
+}
+
+/// Waits for it: the dead are retired many at a time, behind the answers that said so.
+async fn retirement(node: &Node, id: EndpointId, what: &str) {
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    let gone = async {
+        while retired(node, id).is_none() {
+            look.tick().await;
+        }
+    };
+    let gone = tokio::time::timeout(PATIENCE, gone).await;
+    gone.unwrap_or_else(|_| panic!("{what}: it is not retired"));
+}
+
 /// What becomes of a delivery.
 enum End {
     /// It is over, and the device is retired or not.
@@ -215,10 +235,10 @@ async fn every_answer_ends_as_written_down() {
         })
         .await;
         let waits = row.due_at.since(row.admitted_at);
-        let retired = match &node.registry.endpoint(to.id).expect("it is known").state {
-            EndpointState::Retired { cause, .. } => Some(*cause),
-            _ => None,
-        };
+        if let End::Settled(_, _, Some(_)) = end {
+            retirement(&node, to.id, name).await;
+        }
+        let retired = retired(&node, to.id);
         match end {
             End::Settled(state, cause, of_device) => {
                 assert_eq!((row.state, row.cause), (*state, *cause), "{name}");
