@@ -245,7 +245,9 @@ impl Client {
                 Err(back) => request = back,
             }
         }
-        let link = match self.fresh(host, start + self.limits.connect()).await {
+        // Counted from here: waiting for room on a connection that then ended took its own time.
+        let deadline = Instant::now() + self.limits.connect();
+        let link = match self.fresh(host, deadline).await {
             Ok(link) => link,
             Err(trouble) => return (Err(trouble), None),
         };
@@ -275,6 +277,7 @@ impl Client {
             Link::Shared(shared) => {
                 let terms = Terms {
                     authority: &host.authority,
+                    room_until: start + response,
                     response,
                     drain: self.limits.drain(),
                 };

@@ -62,7 +62,9 @@ pub(super) struct Serial(u64);
 /// What a request over one connection needs to know.
 pub(super) struct Terms<'a> {
     pub(super) authority: &'a Authority,
-    /// From its first byte to the answer's last; as long again it may wait for room.
+    /// How long it may wait for room, over all connections that end meanwhile.
+    pub(super) room_until: Instant,
+    /// From its first byte to the answer's last.
     pub(super) response: Duration,
     /// From the answer's head to the end of its body.
     pub(super) drain: Duration,
@@ -132,7 +134,7 @@ impl Http2 {
     pub(super) async fn exchange(mut self, request: Request, terms: &Terms<'_>) -> Exchange {
         let _counted = Counted::new(&self.load);
         let place = self.room.enter();
-        let place = match timeout_at(Instant::now() + terms.response, place).await {
+        let place = match timeout_at(terms.room_until, place).await {
             Ok(Some(place)) => place,
             Ok(None) => return Exchange::Unsent(request),
             Err(_) => return waited(),

@@ -9,7 +9,10 @@ mod net;
 mod node;
 mod plan;
 mod receiver;
+mod scenes;
 mod tls;
+#[path = "../wire_kit/mod.rs"]
+mod wire_kit;
 mod world;
 
 use std::collections::BTreeMap;

@@ -97,7 +97,8 @@ pub fn vault() -> Vault {
     Vault::of(&[7; 32])
 }
 
-fn network(version: u64) -> NetworkPolicy {
+/// What the node may reach: the simulated network and nothing else.
+pub fn network(version: u64) -> NetworkPolicy {
     NetworkPolicy {
         version,
         allow_http: true,
