@@ -98,7 +98,7 @@ fn a_request_whose_wait_for_room_ends_with_the_connection_goes_over_another_one(
                 let (stream, _) = listener.accept().await?;
                 connections += 1;
                 // Longer than connecting may take, and shorter than waiting for room may.
-                let ends_after_ms = (connections <= CONNECTIONS).then_some(4_000);
+                let ends_after_ms = (connections <= CONNECTIONS).then_some(4_700);
                 tokio::spawn(one_stream(stream, Arc::clone(&certificates), ends_after_ms));
             }
         }
@@ -109,7 +109,7 @@ fn a_request_whose_wait_for_room_ends_with_the_connection_goes_over_another_one(
         for _ in 0..CONNECTIONS {
             let (transport, hook) = (Arc::clone(&transport), Arc::clone(&hook));
             first.spawn(async move { outcome(&transport, &hook).await });
-            pass_ms(300).await;
+            pass_ms(150).await;
         }
         let last = outcome(&transport, &hook).await;
         assert_eq!(brief(&last), (Accept, Cause::Accepted));
