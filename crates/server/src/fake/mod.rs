@@ -5,7 +5,8 @@
 //! What a path does is a [`Behaviour`], set by the library or over `/_/behaviour`; what arrived is
 //! a list of [`Record`]s, read by the library or over `/_/requests`. The demo and the crash test
 //! hold the engine against these records, so nothing here may know the engine: signatures are
-//! verified from their public descriptions. [`push`] has some paths of its own, [`apns`] a listener.
+//! verified from their public descriptions. [`push`] has some paths of its own, and [`apns`] has a
+//! listener.
 //!
 //! Absent here: judgement of what arrived, and any state on disk.
 

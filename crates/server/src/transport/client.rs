@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use http::uri::Authority;
 use parking_lot::Mutex;
+use postrider_core::id::RouteId;
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
@@ -49,9 +50,9 @@ pub(super) struct HostKey {
     pub(super) tls: Option<TlsIdentity>,
     pub(super) policy_version: u64,
     pub(super) manner: Manner,
-    /// Digest of the credentials that requests carry, where the far side binds a connection to
-    /// them.
-    pub(super) credentials: Option<[u8; 32]>,
+    /// The route whose credentials requests carry and its revision, where the far side binds a
+    /// connection to them.
+    pub(super) credentials: Option<(RouteId, u64)>,
 }
 
 /// How the connections to a host are kept and used.
@@ -326,7 +327,7 @@ impl Client {
             return Ok(Link::Own(Box::new(Http1::open(wire).await?)));
         }
         host.speaks_http1.store(false, Relaxed);
-        let shared = Http2::open(wire).await?;
+        let shared = Http2::open(wire, deadline).await?;
         let mut list = host.shared.lock();
         list.connections.retain(Http2::is_open);
         if list.connections.len() < http2::CONNECTIONS_MAX && !host.retired.load(Relaxed) {

@@ -80,7 +80,8 @@ pub(super) struct Http2 {
 }
 
 impl Http2 {
-    pub(super) async fn open(wire: Wire) -> Result<Http2, Trouble> {
+    /// A connection whose far side has said how much it takes at once.
+    pub(super) async fn open(wire: Wire, deadline: Instant) -> Result<Http2, Trouble> {
         let gauge = wire.gauge();
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
@@ -102,6 +103,8 @@ impl Http2 {
             load: load.clone(),
         };
         tokio::spawn(drive(connection, room.clone(), watch));
+        let late = |_| Trouble::unsent(Fault::ConnectTimeout, "no SETTINGS");
+        timeout_at(deadline, room.known()).await.map_err(late)?;
         Ok(Http2 {
             sender,
             room,

@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
 use postrider_core::event::Event;
-use postrider_core::id::EndpointId;
+use postrider_core::id::{EndpointId, RouteId};
 use postrider_core::outcome::OutcomeKind;
 use postrider_core::time::Time;
 use url::Url;
@@ -290,7 +290,7 @@ impl Transport {
             (Kind::Webhook, _) => {
                 policy.target(&endpoint.url)?;
                 let way = Way::Webhook(webhook::Prepared::new(endpoint)?);
-                let host = self.host(&endpoint.url, &endpoint.tls, Manner::Common, policy)?;
+                let host = self.host(&endpoint.url, &endpoint.tls, Manner::Common, None, policy)?;
                 return Ok(Line { way, host });
             }
             (_, Some((push, route))) => (push.kit(route)?, &push.reactions),
@@ -314,12 +314,15 @@ impl Transport {
             (Kind::Fcm(target), Kit::Fcm { account, .. }) => Way::Fcm {
                 prepared: fcm::Prepared::new(&endpoint.url)?,
                 target: target.clone(),
-                token_host: self.host(&account.token_url, tls, Manner::Common, policy)?,
+                token_host: self.host(&account.token_url, tls, Manner::Common, None, policy)?,
                 kit,
             },
             _ => return Err(EndpointFault::NoRoute),
         };
-        let host = self.host(&endpoint.url, tls, manner, policy)?;
+        // Apple binds a connection to the key of its first token.
+        let bound = route.filter(|_| matches!(endpoint.kind, Kind::Apns(_)));
+        let credentials = bound.map(|route| (route.id, route.revision));
+        let host = self.host(&endpoint.url, tls, manner, credentials, policy)?;
         Ok(Line { way, host })
     }
 
@@ -328,6 +331,7 @@ impl Transport {
         url: &Url,
         tls: &TlsProfile,
         manner: Manner,
+        credentials: Option<(RouteId, u64)>,
         policy: &Arc<NetworkPolicy>,
     ) -> Result<Arc<Host>, EndpointFault> {
         let target = policy.target(url)?;
@@ -348,7 +352,7 @@ impl Transport {
             tls: identity,
             policy_version: policy.version,
             manner,
-            credentials: None,
+            credentials,
         };
         Ok(self.client.host(key, authority, config, policy))
     }

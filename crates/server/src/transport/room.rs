@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Places on one connection. Before the far side has named a number nobody enters.
 pub(super) struct Room {
@@ -14,6 +14,8 @@ pub(super) struct Room {
     places: AtomicUsize,
     /// Places that were taken away while somebody was in them.
     owed: Arc<AtomicUsize>,
+    /// The far side has spoken, or never will.
+    told: Notify,
 }
 
 /// One place, for as long as this lives.
@@ -28,6 +30,7 @@ impl Default for Room {
             free: Arc::new(Semaphore::new(0)),
             places: AtomicUsize::new(usize::MAX),
             owed: Arc::default(),
+            told: Notify::new(),
         }
     }
 }
@@ -36,6 +39,14 @@ impl Room {
     /// Places as far as is known; no bound until the far side has named one.
     pub(super) fn places(&self) -> usize {
         self.places.load(Relaxed)
+    }
+
+    /// Waits until the far side has named a number, or the connection has ended.
+    pub(super) async fn known(&self) {
+        let told = self.told.notified();
+        if self.places() == usize::MAX && !self.is_closed() {
+            told.await;
+        }
     }
 
     /// Waits for a place, first come first served; `None` once the connection takes no more.
@@ -55,6 +66,7 @@ impl Room {
             return;
         }
         self.places.store(places, Relaxed);
+        self.told.notify_waiters();
         let before = if before == usize::MAX { 0 } else { before };
         if places > before {
             self.widen(places - before);
@@ -77,6 +89,7 @@ impl Room {
     /// Lets nobody in any more; those who wait are told.
     pub(super) fn close(&self) {
         self.free.close();
+        self.told.notify_waiters();
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -1,4 +1,8 @@
-//! APNs: other people's senders against the fake, and our channel over the real transport to it.
+//! APNs: other people's senders against the fake, and our channel through a whole node to it.
 
+mod engine;
 mod kit;
+#[path = "../node_kit/mod.rs"]
+mod node_kit;
+mod rig;
 mod senders;

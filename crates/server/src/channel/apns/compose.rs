@@ -15,10 +15,11 @@
 //! | `apns.headers` | the headers of that name; see [`Content`] |
 //! | `apns.payload`, and what else is in `apns` | merged over all of the above (RFC 7396) |
 //!
-//! One without `notification` wakes the app without showing anything (`content-available`). What
-//! Postrider adds is `postrider`: `id`, the notification id, by which the app tells a repeat;
-//! `key`, which is the collapse id; `at`, when it was admitted, in milliseconds since 1970, and of ordered
-//! ones `sequence`, because APNs may hand over two in any order; and `receipt`.
+//! One without `notification` wakes the app without showing anything (`content-available`); one
+//! with no member of the form is `data` as a whole. What Postrider adds is `postrider`: `id`, the
+//! notification id, by which the app tells a repeat; `key`, which is the collapse id; `at`, when it
+//! was admitted, in milliseconds since 1970, and of ordered ones `sequence`, because APNs may hand
+//! over two in any order; and `receipt`.
 //!
 //! Absent here: HTTP, and any look at what APNs makes of it.
 
@@ -37,6 +38,8 @@ use uuid::Uuid;
 pub const BODY_BYTES_MAX: usize = 4_096;
 /// The same where the push type is `voip`.
 pub const BODY_BYTES_VOIP_MAX: usize = 5_120;
+/// Members of the channel-independent form. An object with none of them is `data` as a whole.
+const FORM: [&str; 5] = ["notification", "data", "apns", "fcm", "web_push"];
 /// Bytes of a collapse id at the most.
 pub const COLLAPSE_ID_BYTES_MAX: usize = 64;
 
@@ -196,7 +199,7 @@ pub fn compose(told: &Told<'_>, topic: &str) -> Result<Content, ContentFault> {
     let native = given.contains_key("aps");
     let (mut members, mut mark) = match native {
         true => natively(&given),
-        false => from_form(&given)?,
+        false => from_form(&given, told.payload)?,
     };
     let headers = match given.get("apns").filter(|_| !native) {
         Some(overrides) => merge_overrides(overrides, &mut members)?,
@@ -300,6 +303,7 @@ struct Notification<'a> {
 
 fn from_form<'a>(
     given: &BTreeMap<Cow<'a, str>, &'a RawValue>,
+    whole: &'a [u8],
 ) -> Result<(Members<'a>, Mark<'a>), ContentFault> {
     let (mut members, mut mark) = (Members::new(), Mark::default());
     let aps = match given.get("notification") {
@@ -312,7 +316,12 @@ fn from_form<'a>(
         }
     };
     members.insert("aps".into(), Member::Made(aps));
-    if let Some(data) = given.get("data") {
+    let none_of_the_form = !FORM.iter().any(|name| given.contains_key(*name));
+    let data = match given.get("data") {
+        None if none_of_the_form => serde_json::from_slice(whole).ok(),
+        data => data.copied(),
+    };
+    if let Some(data) = data {
         members.insert("data".into(), Member::Given(data));
     }
     Ok((members, mark))

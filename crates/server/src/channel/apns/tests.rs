@@ -161,6 +161,14 @@ fn data_go_as_they_were_written() {
 }
 
 #[test]
+fn an_object_of_another_kind_is_data() {
+    let expected = json!({ "aps": { "content-available": 1 }, "data": { "n": 1 } });
+    assert_eq!(body(json!({ "n": 1 })), expected);
+    let silent = json!({ "aps": { "content-available": 1 } });
+    assert_eq!(body(json!({ "fcm": { "n": 1 } })), silent);
+}
+
+#[test]
 fn what_the_caller_says_for_apns_wins() {
     let form = json!({
         "notification": { "title": "T", "body": "B" },
@@ -198,8 +206,9 @@ fn a_payload_with_aps_goes_as_it_is() {
 /// From Apple's "Sending notification requests to APNs": payload, push type, suffix of the topic,
 /// priority.
 #[rustfmt::skip]
-const LOOKS: [(&str, &str, &str, u8); 6] = [
+const LOOKS: [(&str, &str, &str, u8); 7] = [
     (r#"{"data":{"sync":1}}"#, "background", "", 5),
+    (r#"{"sync":1}"#, "background", "", 5),
     (r#"{"aps":{"content-available":1}}"#, "background", "", 5),
     (r#"{"aps":{"content-available":1,"badge":2}}"#, "alert", "", 10),
     (r#"{"aps":{"alert":"x"}}"#, "alert", "", 10),
@@ -371,7 +380,7 @@ const DOCUMENTED: [(u16, &str, Expected); 37] = [
     (400, "BadMessageId", BAD),
     (400, "BadPriority", BAD),
     (400, "BadTopic", BAD),
-    (400, "DeviceTokenNotForTopic", (Reject, Cause::KeyMismatch, Action::Detach, 0)),
+    (400, "DeviceTokenNotForTopic", (Gone, Cause::KeyMismatch, Action::Detach, 0)),
     (400, "DuplicateHeaders", BAD),
     (400, "ExpiredToken", DEAD),
     (400, "IdleTimeout", (Retry, Cause::ConnectionLost, Action::Reconnect, 0)),
@@ -443,7 +452,12 @@ fn faults_of_the_token_change_the_token_and_then_block() {
         (Retry, Action::Remint, true),
         "it was on its way"
     );
-    assert_eq!(expired(&second), (Blocked, Action::PauseRoute, false));
+    let later = NOW.plus(MINUTE_MS);
+    let answer = refusal(403, r#"{"reason":"ExpiredProviderToken"}"#);
+    let verdict = classify(&reactions, answer, Some((&tokens, &second)), later);
+    assert!(!verdict.ends_connection());
+    assert_eq!(verdict.reaction.unwrap().action, Action::PauseRoute);
+    assert_eq!(outcome(verdict).kind, Blocked);
 
     let tokens = ProviderTokens::new(team, key_id, &key).unwrap();
     let first = tokens.bearer(NOW);

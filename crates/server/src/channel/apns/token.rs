@@ -32,6 +32,9 @@ const RENEWAL_S_MIN: i64 = 20 * 60;
 /// What the time of issue is rounded down to when a token is renewed before its time: nodes that
 /// renew in the same minute still present the same one.
 const RENEWAL_BUCKET_S: i64 = 60;
+/// For how long after a renewal a refusal says nothing about the new token: a connection that has
+/// seen the old one expired lets nothing through any more.
+const RENEWAL_GRACE_S: i64 = 15;
 /// Characters of a team id and of a key id.
 const ID_CHARS: usize = 10;
 
@@ -70,6 +73,7 @@ struct Held {
 #[derive(Clone, Copy)]
 struct Instead {
     issued_s: i64,
+    since_s: i64,
     until_s: i64,
 }
 
@@ -137,6 +141,7 @@ impl ProviderTokens {
         }
         held.instead = Some(Instead {
             issued_s: older_s,
+            since_s: now_s,
             until_s,
         });
         true
@@ -152,6 +157,10 @@ impl ProviderTokens {
             // Another request was told first, and what is presented now is younger.
             return true;
         }
+        let graced = |instead: Instead| now_s - instead.since_s <= RENEWAL_GRACE_S;
+        if held.instead.is_some_and(graced) {
+            return true;
+        }
         let fresh_s = now_s.div_euclid(RENEWAL_BUCKET_S) * RENEWAL_BUCKET_S;
         let since = held.instead.map_or(i64::MIN, |instead| instead.issued_s);
         if fresh_s < since.saturating_add(RENEWAL_S_MIN) {
@@ -161,6 +170,7 @@ impl ProviderTokens {
         let next_s = (fresh_s + RENEWAL_S_MIN + BUCKET_S - 1).div_euclid(BUCKET_S) * BUCKET_S;
         held.instead = Some(Instead {
             issued_s: fresh_s,
+            since_s: now_s,
             until_s: (next_s + AGE_S_MIN).min(fresh_s + AGE_S_MAX),
         });
         true
@@ -319,10 +329,10 @@ mod tests {
         let second = tokens.bearer(at(630));
         assert_eq!(issued_s(&second), START_S + 600);
         assert!(tokens.expired(&first, at(640)), "that is over");
-        assert!(
-            !tokens.expired(&second, at(640)),
-            "a second renewal would not help"
-        );
+        let again = tokens.expired(&second, at(640));
+        assert!(again, "it went over an old connection");
+        let again = tokens.expired(&second, at(650));
+        assert!(!again, "a second renewal would not help");
         for offset_s in (630..4 * 3_600).step_by(11) {
             let age_s = START_S + offset_s - issued_s(&tokens.bearer(at(offset_s)));
             assert!((0..AGE_S_MAX).contains(&age_s), "{age_s} at {offset_s}");

@@ -6,25 +6,26 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::service::{Device, Script, Service, Wanted};
+use super::model::{Device, Script, Wanted};
+use super::service::Service;
 
 /// Notifications in one answer.
 const PAGE_MAX: usize = 10_000;
 
 /// What the list of admin paths says about this.
-pub(in crate::fake) const HELP: &str = "\
+pub(in crate::fake) const HELP: &str = r#"
 GET    /_/apns             how the fake of APNs does; its origin and its certificate
 GET    /_/apns/key         makes a provider key and lets it send: team, key_id, p8
-POST   /_/apns/key         lets a key send, {\"team\":\"...\",\"key_id\":\"...\",\"p8\":\"...\"}
-GET    /_/apns/notifications  what arrived, a JSON object a line; ?token=, apns_id=, status= (0: no
-                           answer), reason=, processed=, after= (a serial), limit=
+POST   /_/apns/key         lets a key send, {"team":"...","key_id":"...","p8":"..."}
+GET    /_/apns/notifications  what arrived, a JSON object a line; ?token=, apns_id=, reason=,
+                           status= (0: no answer), processed=, after= (a serial), limit=
 GET    /_/apns/shown       what a device shows, ?token=
-POST   /_/apns/device      makes a device known, {\"token\":\"...\",\"app\":\"...\",\"gone_since\":ms}
-POST   /_/apns/script      other answers, {\"token\":\"ab*\",\"acts\":[{\"status\":503}],\"forever\":true}
-POST   /_/apns/tell        any of {\"streams\":1}, {\"new_streams\":[1,1000]}, {\"hold\":true},
-                           {\"go_away\":{\"reason\":\"...\",\"processed\":0}}, {\"clock_ahead_s\":60},
-                           {\"strangers\":false}
-";
+POST   /_/apns/device      makes a device known, {"token":"...","app":"...","gone_since":ms}
+POST   /_/apns/script      other answers, {"token":"ab*","acts":[{"status":503}]}
+POST   /_/apns/tell        any of {"streams":1}, {"new_streams":[1,1000]}, {"hold":true},
+                           {"go_away":{"reason":"...","processed":0}}, {"clock_ahead_s":60},
+                           {"strangers":false}
+"#;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -11,6 +11,7 @@
 
 pub(in crate::fake) mod admin;
 mod frames;
+mod model;
 mod provider;
 mod service;
 mod strict;
@@ -28,9 +29,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-pub use service::{
-    Act, DEVICES_MAX, Device, End, Full, Notification, SCRIPTS_MAX, Script, Service, Shown, Wanted,
-};
+pub use model::{Act, Device, End, Full, Notification, Script, Shown, Wanted};
+pub use service::{DEVICES_MAX, SCRIPTS_MAX, Service};
 
 use super::{ACCEPT_PAUSE_MS, HANDSHAKE_MS, Reach, StartError, Tls, address, listen};
 use frames::{Control, Framed, STREAMS_STAND_IN};

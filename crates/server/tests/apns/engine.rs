@@ -1,0 +1,318 @@
+//! Our channel, through a whole node and over real connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use postrider::fake::apns::{Act, Device, Script, Wanted};
+use postrider::registry::{Endpoint, EndpointState};
+use postrider_core::cause::Cause;
+use postrider_core::ledger::State;
+use postrider_core::time::{MINUTE_MS, SECOND_MS};
+
+use super::kit::{APP, Key, token};
+use super::rig::{Rig, eventually};
+
+/// What becomes of a delivery: its state, why, whether its device is retired, and how many minutes
+/// it waits at least if it goes again.
+type End = (State, Cause, bool, i64);
+
+const BAD: End = (State::Rejected, Cause::BadRequest, false, 0);
+const DEAD: End = (State::Rejected, Cause::Gone, true, 0);
+const HELD: End = (State::Scheduled, Cause::AuthFailure, false, 0);
+const LATER: End = (State::Scheduled, Cause::ServiceDegraded, false, 15);
+
+/// From Apple's "Handling notification responses from APNs", by hand.
+#[rustfmt::skip]
+const ANSWERS: [(u16, &str, End); 36] = [
+    (200, "", (State::Accepted, Cause::Accepted, false, 0)),
+    (400, "BadCollapseId", BAD),
+    (400, "BadDeviceToken", (State::Rejected, Cause::BadToken, true, 0)),
+    (400, "BadExpirationDate", BAD),
+    (400, "BadMessageId", BAD),
+    (400, "BadPriority", BAD),
+    (400, "BadTopic", BAD),
+    (400, "DeviceTokenNotForTopic", (State::Rejected, Cause::KeyMismatch, true, 0)),
+    (400, "DuplicateHeaders", BAD),
+    (400, "ExpiredToken", DEAD),
+    (400, "InvalidPushType", BAD),
+    (400, "MissingDeviceToken", BAD),
+    (400, "MissingTopic", BAD),
+    (400, "PayloadEmpty", BAD),
+    (400, "TopicDisallowed", HELD),
+    (403, "BadCertificate", HELD),
+    (403, "BadCertificateEnvironment", HELD),
+    (403, "BadEnvironmentKeyIdInToken", HELD),
+    (403, "BadEnvironmentKeyInToken", HELD),
+    (403, "Forbidden", (State::Rejected, Cause::AuthFailure, false, 0)),
+    (403, "InvalidProviderToken", HELD),
+    (403, "MissingProviderToken", HELD),
+    (404, "BadPath", BAD),
+    (405, "MethodNotAllowed", BAD),
+    (410, "ExpiredToken", DEAD),
+    (410, "Unregistered", DEAD),
+    (413, "PayloadTooLarge", (State::Rejected, Cause::PayloadTooLarge, false, 0)),
+    (429, "TooManyRequests", (State::Scheduled, Cause::DeviceThrottled, false, 1)),
+    (500, "InternalServerError", LATER),
+    (503, "ServiceUnavailable", LATER),
+    (503, "Shutdown", LATER),
+    (502, "", LATER),
+    (400, "SomethingNew", (State::Rejected, Cause::ClientError, false, 0)),
+    (403, "SomethingNew", HELD),
+    (302, "", (State::Rejected, Cause::Redirected, false, 0)),
+    // Each of these is over once the connection or the token is another one; see below.
+    (400, "IdleTimeout", (State::Accepted, Cause::Accepted, false, 0)),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_ends_as_written_down() {
+    let rig = Rig::start().await;
+    let mut expected = Vec::new();
+    for (number, (http_status, reason, end)) in (1..).zip(ANSWERS) {
+        // A route for each: what one learns of its credentials is no business of the others.
+        let route = rig.route(&format!("route-{number}"), &rig.key);
+        let device = rig.device(&route, number);
+        let script = Script {
+            token: token(number),
+            acts: [Act::refuse(http_status, reason)].into(),
+            forever: reason != "IdleTimeout",
+        };
+        rig.service().script(script).unwrap();
+        expected.push((device, http_status, reason, end));
+    }
+    let devices: Vec<_> = expected.iter().map(|(device, ..)| device.clone()).collect();
+    let before = rig.node.clock.now();
+    rig.alert(&devices, 1).await;
+    for (device, http_status, reason, (state, cause, retired, minutes)) in expected {
+        let name = format!("{http_status} {reason}");
+        eventually(&name, || {
+            let row = rig.row(device.id);
+            (row.state, row.cause) == (state, cause) && row.attempt > 0
+        })
+        .await;
+        let row = rig.row(device.id);
+        let waits_ms = row.due_at.0 - before.0;
+        if minutes > 0 {
+            assert!(waits_ms >= minutes * MINUTE_MS, "{name}: {waits_ms} ms");
+        }
+        let unspent = u32::from(cause == Cause::AuthFailure && state == State::Scheduled);
+        assert_eq!(u32::from(row.unspent), unspent, "{name}");
+        assert_eq!(row.may_have_acted, http_status >= 500, "{name}");
+        eventually(&name, || is_retired(&rig, &device) == retired).await;
+        let attempts = if reason == "IdleTimeout" { 2 } else { 1 };
+        assert_eq!(arrived(&rig, &device), attempts, "{name}");
+    }
+    rig.node.stop().unwrap();
+}
+
+fn is_retired(rig: &Rig, device: &Endpoint) -> bool {
+    let endpoint = rig.node.registry.endpoint(device.id).unwrap();
+    matches!(endpoint.state, EndpointState::Retired { .. })
+}
+
+/// Requests for a device so far.
+fn arrived(rig: &Rig, device: &Endpoint) -> usize {
+    let token = device.url.path().rsplit('/').next().map(str::to_owned);
+    let wanted = Wanted {
+        token,
+        ..Wanted::default()
+    };
+    rig.service().notifications(&wanted).len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_stream_until_the_first_answer_then_as_many_as_the_far_side_says() {
+    let rig = Rig::start().await;
+    let route = rig.route("main", &rig.key);
+    let devices: Vec<_> = (1..=300).map(|n| rig.device(&route, n)).collect();
+    let service = rig.service();
+    service.streams(1, 1_000);
+    service.hold(true);
+    rig.alert(&devices, 1).await;
+    // One on each connection, and no connection more than allowed.
+    eventually("a request on each connection", || service.held() == 4).await;
+    assert_eq!(service.connections(), 4);
+    service.hold(false);
+    eventually("all of them", || service.arrived() == 300).await;
+    // Fewer streams from now on, and the rest waits here.
+    service.allow_streams(2);
+    service.hold(true);
+    rig.alert(&devices, 2).await;
+    eventually("two on each connection", || service.held() == 8).await;
+    service.allow_streams(50);
+    eventually("fifty on each connection", || service.held() >= 150).await;
+    service.hold(false);
+    eventually("all of them", || service.arrived() == 600).await;
+    super::node_kit::rest(&rig.node).await;
+    assert_eq!(
+        service.refused_streams(),
+        0,
+        "the client kept to what was said"
+    );
+    assert_eq!(service.connections(), 4);
+    let accepted = Wanted {
+        http_status: Some(200),
+        ..Wanted::default()
+    };
+    assert_eq!(service.notifications(&accepted).len(), 600);
+    rig.node.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_goaway_in_the_middle_loses_nothing_and_shows_nothing_twice() {
+    let rig = Rig::start().await;
+    let route = rig.route("main", &rig.key);
+    let devices: Vec<_> = (1..=200).map(|n| rig.device(&route, n)).collect();
+    let service = rig.service();
+    service.streams(100, 100);
+    service.hold(true);
+    rig.alert(&devices, 1).await;
+    eventually("a request for each device", || service.held() == 200).await;
+    // On each connection ten were processed and got no answer; the rest were not.
+    service.go_away("Shutdown", 10);
+    service.hold(false);
+    super::node_kit::rest(&rig.node).await;
+    let mut unknown = 0;
+    for device in &devices {
+        let row = rig.row(device.id);
+        assert_eq!((row.state, row.cause), (State::Accepted, Cause::Accepted));
+        let token = device.url.path().rsplit('/').next().unwrap();
+        let shown = service.shown(token);
+        assert_eq!(shown.len(), 1, "{shown:?}");
+        // Only a request that was processed and not answered came twice, and was an attempt.
+        assert_eq!(u32::try_from(shown[0].times), Ok(row.attempt), "{shown:?}");
+        assert_eq!(row.may_have_acted, row.attempt == 2);
+        unknown += u32::from(row.attempt == 2);
+    }
+    let connections = u32::try_from(service.connections()).unwrap();
+    assert!(connections >= 4, "{connections}");
+    assert!((10..=40).contains(&unknown), "{unknown} were in doubt");
+    rig.node.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_token_is_renewed_on_new_connections_and_nothing_is_lost() {
+    let rig = Rig::start().await;
+    let route = rig.route("main", &rig.key);
+    let devices: Vec<_> = (1..=100).map(|n| rig.device(&route, n)).collect();
+    let service = rig.service();
+    rig.alert(&devices, 1).await;
+    super::node_kit::rest(&rig.node).await;
+    let before = service.connections();
+    // Apple's clock is ahead of ours, by as much as makes the token an hour old.
+    let age_s = rig.node.clock.wall().0 / SECOND_MS - issued(&rig).last().unwrap();
+    service.clock_ahead(3_601 - age_s);
+    rig.alert(&devices, 2).await;
+    super::node_kit::rest(&rig.node).await;
+    for device in &devices {
+        let rows = super::node_kit::deliveries(&rig.node, device.id);
+        let all = rows.iter().all(|row| row.state == State::Accepted);
+        assert!(all && rows.len() == 2, "{rows:?}");
+    }
+    assert_eq!(issued(&rig).len(), 2, "one renewal, for all");
+    assert!(
+        service.connections() > before,
+        "an expired token wedges a connection"
+    );
+    rig.node.stop().unwrap();
+}
+
+/// Times of issue of the tokens that were let in.
+fn issued(rig: &Rig) -> BTreeSet<i64> {
+    let accepted = Wanted {
+        http_status: Some(200),
+        ..Wanted::default()
+    };
+    let all = rig.service().notifications(&accepted);
+    all.iter().map(|it| it.issued_s).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_key_holds_the_route_and_a_right_one_opens_it() {
+    let rig = Rig::start().await;
+    let wrong = Key::new();
+    let route = rig.route("main", &wrong);
+    let devices: Vec<_> = (1..=50).map(|n| rig.device(&route, n)).collect();
+    rig.alert(&devices, 1).await;
+    let rows = || devices.iter().map(|device| rig.row(device.id));
+    eventually("a refusal", || {
+        rows().any(|row| row.cause == Cause::AuthFailure)
+    })
+    .await;
+    eventually("an end of what was on its way", || {
+        rows().all(|row| row.state == State::Scheduled)
+    })
+    .await;
+    assert!(
+        rows().all(|row| row.attempt == u32::from(row.unspent)),
+        "no attempt is spent"
+    );
+    let refused = rig.service().arrived();
+    assert!(devices.iter().all(|device| !is_retired(&rig, device)));
+    rig.renew(route.id, &rig.key);
+    super::node_kit::rest(&rig.node).await;
+    for row in rows() {
+        assert_eq!((row.state, row.cause), (State::Accepted, Cause::Accepted));
+    }
+    assert_eq!(rig.service().arrived(), refused + 50);
+    rig.node.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_token_that_was_registered_again_lives() {
+    let rig = Rig::start().await;
+    let route = rig.route("main", &rig.key);
+    let now_ms = rig.node.clock.wall().0;
+    let mut devices: BTreeMap<&str, Arc<Endpoint>> = BTreeMap::new();
+    let table = [
+        ("dead", 1, now_ms + MINUTE_MS),
+        ("alive", 2, now_ms - MINUTE_MS),
+    ];
+    for (name, number, gone_since) in table {
+        let gone = Device {
+            token: token(number),
+            app: APP.to_owned(),
+            gone_since: Some(gone_since),
+        };
+        rig.service().device(gone).unwrap();
+        devices.insert(name, rig.device(&route, number));
+    }
+    let all: Vec<_> = devices.values().cloned().collect();
+    rig.alert(&all, 1).await;
+    super::node_kit::rest(&rig.node).await;
+    eventually("its retirement", || is_retired(&rig, &devices["dead"])).await;
+    assert!(!is_retired(&rig, &devices["alive"]));
+    for device in &all {
+        assert_eq!(rig.row(device.id).state, State::Rejected);
+        assert_eq!(arrived(&rig, device), 1, "it is not tried again");
+    }
+    rig.node.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_shown_without_an_answer_is_shown_once() {
+    let rig = Rig::start().await;
+    let route = rig.route("main", &rig.key);
+    let device = rig.device(&route, 1);
+    let silent = Act {
+        end: Some(postrider::fake::apns::End::Reset),
+        ..Act::default()
+    };
+    let script = Script {
+        token: token(1),
+        acts: [silent].into(),
+        forever: false,
+    };
+    rig.service().script(script).unwrap();
+    rig.alert(std::slice::from_ref(&device), 1).await;
+    super::node_kit::rest(&rig.node).await;
+    let row = rig.row(device.id);
+    assert_eq!((row.state, row.attempt), (State::Accepted, 2));
+    let came = rig.service().notifications(&Wanted::default());
+    assert_eq!(came.len(), 2);
+    assert_eq!(came[0].apns_id, came[1].apns_id);
+    assert_eq!(came[0].body, came[1].body);
+    assert_eq!(came[0].expiration, came[1].expiration);
+    let shown = rig.service().shown(&token(1));
+    assert_eq!((shown.len(), shown[0].times), (1, 2));
+    rig.node.stop().unwrap();
+}
