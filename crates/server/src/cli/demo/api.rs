@@ -22,7 +22,7 @@ const ANSWER_MS_MAX: u64 = 30_000;
 const ANSWER_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 
 /// A caller.
-pub(crate) struct Api {
+pub struct Api {
     address: SocketAddr,
     key: String,
     tenant: Option<String>,
@@ -31,31 +31,36 @@ pub(crate) struct Api {
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) http_status: u16,
-    pub(crate) body: Bytes,
+pub struct Answer {
+    /// HTTP status.
+    pub http_status: u16,
+    /// Body, whole.
+    pub body: Bytes,
     /// The `Retry-After` it came with, in seconds.
-    pub(crate) retry_after_s: Option<u64>,
+    pub retry_after_s: Option<u64>,
 }
 
 /// No answer came, and nothing is known.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer: {0}")]
-pub(crate) struct Lost(pub(crate) String);
+pub struct Lost(pub String);
 
 impl Answer {
     /// The body as JSON; null if it is none.
-    pub(crate) fn json(&self) -> Value {
+    #[must_use]
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
     /// Whether it is a 2xx.
-    pub(crate) fn is_yes(&self) -> bool {
+    #[must_use]
+    pub fn is_yes(&self) -> bool {
         (200..300).contains(&self.http_status)
     }
 
     /// The answer in one line, for an error.
-    pub(crate) fn line(&self) -> String {
+    #[must_use]
+    pub fn line(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         let text: String = text.chars().take(300).collect();
         format!("HTTP {} {text}", self.http_status)
@@ -64,7 +69,8 @@ impl Answer {
 
 impl Api {
     /// A caller that shows this key. Connects at the first request.
-    pub(crate) fn new(address: SocketAddr, key: &str) -> Api {
+    #[must_use]
+    pub fn new(address: SocketAddr, key: &str) -> Api {
         Api {
             address,
             key: key.to_owned(),
@@ -74,22 +80,25 @@ impl Api {
     }
 
     /// The same, acting inside of this tenant: for keys of the whole installation.
-    pub(crate) fn within(mut self, tenant: &str) -> Api {
+    #[must_use]
+    pub fn within(mut self, tenant: &str) -> Api {
         self.tenant = Some(tenant.to_owned());
         self
     }
 
     /// Reads something.
-    pub(crate) async fn get(&mut self, path: &str) -> Result<Answer, Lost> {
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub async fn get(&mut self, path: &str) -> Result<Answer, Lost> {
         self.ask(Method::GET, path, Bytes::new()).await
     }
 
     /// Does something.
-    pub(crate) async fn post(
-        &mut self,
-        path: &str,
-        body: impl Into<Bytes>,
-    ) -> Result<Answer, Lost> {
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Result<Answer, Lost> {
         self.ask(Method::POST, path, body.into()).await
     }
 

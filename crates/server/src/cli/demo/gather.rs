@@ -2,7 +2,7 @@
 //!
 //! Absent here: anything but the API. A row that the API does not list does not exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,11 +33,7 @@ pub(crate) async fn settle(world: &World, progress: &Progress) -> Result<(), Fai
     while began.elapsed() < Duration::from_millis(SETTLE_MS_MAX) {
         let mut open = 0;
         for tenant in &world.tenants {
-            let mut api = Api::new(world.address, &tenant.key);
-            for state in [State::Scheduled, State::InFlight] {
-                let filter = format!("state={}&", state.name());
-                open += list(&mut api, &filter).await?.len();
-            }
+            open += unsettled(&mut Api::new(world.address, &tenant.key)).await?;
         }
         progress.at(world.arrived());
         if open == 0 {
@@ -46,6 +42,43 @@ pub(crate) async fn settle(world: &World, progress: &Progress) -> Result<(), Fai
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
     }
     Ok(())
+}
+
+/// How many deliveries of one tenant the API lists as unsettled.
+///
+/// # Errors
+/// [`Failure`] if the API does not say.
+pub async fn unsettled(api: &mut Api) -> Result<usize, Failure> {
+    let mut open = 0;
+    for state in [State::Scheduled, State::InFlight] {
+        let filter = format!("state={}&", state.name());
+        open += list(api, &filter).await?.len();
+    }
+    if open > 0 {
+        return Ok(open);
+    }
+    // What went from one state to the other between the two questions was in neither answer.
+    let settled = |item: &Value| {
+        let state = item["state"].as_str().and_then(State::from_name);
+        state.is_some_and(State::is_settled)
+    };
+    let all = list(api, "").await?;
+    Ok(all.iter().filter(|item| !settled(item)).count())
+}
+
+/// Every row of one tenant, with its history. `paths` are those of its endpoints, by their ids.
+///
+/// # Errors
+/// [`Failure`] if the API does not list them, or lists what cannot be read.
+pub async fn tenant_rows(
+    api: &mut Api,
+    paths: &HashMap<String, String>,
+) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::new();
+    for item in list(api, "").await? {
+        rows.push(history(api, row(&item, paths)?, paths).await?);
+    }
+    Ok(rows)
 }
 
 /// Every row of every tenant, with its history.
@@ -82,20 +115,28 @@ async fn histories(
 ) -> Result<Vec<Row>, Failure> {
     let mut apis: BTreeMap<usize, Api> = BTreeMap::new();
     let mut read = Vec::with_capacity(rows.len());
-    for (tenant, mut row) in rows {
-        let key = &world.tenants[tenant].key;
+    for (tenant, row) in rows {
+        let tenant_of = &world.tenants[tenant];
         let api = apis
             .entry(tenant)
-            .or_insert_with(|| Api::new(world.address, key));
-        let whole = get(api, &format!("/v1/deliveries/{}", row.correlation_id)).await?;
-        // What the list said and what the row says by itself have to be the same.
-        let again = self::row(&whole, &world.tenants[tenant].paths)?;
-        (row.state, row.cause) = (again.state, again.cause);
-        row.entries = entries(&whole)?;
+            .or_insert_with(|| Api::new(world.address, &tenant_of.key));
+        read.push(history(api, row, &tenant_of.paths).await?);
         progress.answered(1);
-        read.push(row);
     }
     Ok(read)
+}
+
+async fn history(
+    api: &mut Api,
+    mut row: Row,
+    paths: &HashMap<String, String>,
+) -> Result<Row, Failure> {
+    let whole = get(api, &format!("/v1/deliveries/{}", row.correlation_id)).await?;
+    // What the list said and what the row says by itself have to be the same.
+    let again = self::row(&whole, paths)?;
+    (row.state, row.cause) = (again.state, again.cause);
+    row.entries = entries(&whole)?;
+    Ok(row)
 }
 
 /// All items that a filter lists, page by page.
@@ -127,7 +168,7 @@ async fn get(api: &mut Api, path: &str) -> Result<Value, Failure> {
     }
 }
 
-fn row(item: &Value, paths: &std::collections::HashMap<String, String>) -> Result<Row, Failure> {
+fn row(item: &Value, paths: &HashMap<String, String>) -> Result<Row, Failure> {
     let word = |key: &str| item[key].as_str().unwrap_or_default();
     let unread = || Failure::no(format!("the API lists what cannot be read: {item}"));
     Ok(Row {

@@ -7,15 +7,16 @@
 //!                                                    report ◄── check (pure) ◄── evidence┘
 //! ```
 //!
-//! The same run is the crash test of the suite, with more kills. Absent here: any way into the
-//! engine but its API, its signals and its sockets.
+//! The same run is the crash test of the suite, with more kills, and the kill points of the suite
+//! are judged by the same checkers. Absent here: any way into the engine but its API, its signals
+//! and its sockets.
 
-pub(crate) mod api;
-mod check;
+pub mod api;
+pub mod check;
 mod drive;
 pub(crate) mod engine;
-mod evidence;
-mod gather;
+pub mod evidence;
+pub mod gather;
 mod plan;
 pub(crate) mod progress;
 mod report;
