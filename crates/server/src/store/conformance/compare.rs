@@ -43,6 +43,8 @@ pub enum Step {
     Tend { slices: u8 },
     /// Drop everything and open it again.
     Reopen,
+    /// The process is killed as it is, with what has gathered, and the store is opened again.
+    Kill,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -57,6 +59,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..400_u16).prop_map(|minutes| Step::Pass { minutes }),
         2 => (1..20_u8).prop_map(|slices| Step::Tend { slices }),
         1 => Just(Step::Reopen),
+        2 => Just(Step::Kill),
     ];
     proptest::collection::vec(step, 1..120)
 }
@@ -75,6 +78,8 @@ pub fn compare<S: Subject>(cases: u32, fresh: impl Fn() -> S) {
             pair.step(step);
         }
         pair.step(&Step::Commit);
+        pair.agree();
+        pair.step(&Step::Kill);
         pair.agree();
         pair.step(&Step::Reopen);
         pair.agree();
@@ -146,6 +151,24 @@ impl<S: Subject> Pair<S> {
                 self.commit();
                 self.reopen();
             }
+            Step::Kill => {
+                for record in std::mem::take(&mut self.gathered) {
+                    self.forget(&record);
+                }
+                self.subject.kill();
+                self.reopen();
+            }
+        }
+    }
+
+    /// A record was not recorded: the author goes on from what is there.
+    fn forget(&mut self, record: &Record) {
+        let reader = std::sync::Arc::clone(&self.halves().1.1);
+        for entry in &record.entries {
+            match reader.deliveries(&[entry.delivery]).unwrap().pop() {
+                Some(row) => self.author.rows.insert(row.id, row),
+                None => self.author.rows.remove(&entry.delivery),
+            };
         }
     }
 
@@ -180,17 +203,9 @@ impl<S: Subject> Pair<S> {
         let (store, model) = self.halves();
         let verdicts = store.0.record(&records).unwrap();
         assert_eq!(verdicts, model.0.record(&records).unwrap());
-        // What was refused did not happen: the author goes on from what is there.
-        let reader = std::sync::Arc::clone(&model.1);
         for (record, verdict) in records.iter().zip(&verdicts) {
-            if *verdict == Verdict::Recorded {
-                continue;
-            }
-            for entry in &record.entries {
-                match reader.deliveries(&[entry.delivery]).unwrap().pop() {
-                    Some(row) => self.author.rows.insert(row.id, row),
-                    None => self.author.rows.remove(&entry.delivery),
-                };
+            if *verdict != Verdict::Recorded {
+                self.forget(record);
             }
         }
         self.agree_on_keys_and_lanes();

@@ -27,6 +27,10 @@ pub type Halves = (Box<dyn Ledger>, Arc<dyn Reader>);
 pub trait Subject {
     /// Opens it.
     fn open(&mut self) -> Halves;
+
+    /// The process that has it open is killed now: what is opened next is what it leaves behind,
+    /// whatever its halves still do when they are dropped.
+    fn kill(&mut self) {}
 }
 
 /// Noon of some day.
