@@ -35,6 +35,7 @@ pub const STRACE: Need = Need {
         "the_harness_notices_a_store_that_does_not_sync",
         "after_a_sync_that_went_wrong_nothing_is_acknowledged",
         "a_full_disk_refuses_and_recovers_in_process",
+        "the_hook_counts_what_strace_sees",
     ],
 };
 

@@ -84,6 +84,12 @@ pub const PARTS: &[Part] = &[
         needs: &[],
     },
     Part {
+        name: "exhaustive",
+        about: "the state table, and leases and fences of a small world, looked at completely",
+        work: Work::Tests(&["--package", "postrider-core", "--test", "exhaustive"]),
+        needs: &[],
+    },
+    Part {
         name: "wire",
         about: "requests, answers, TLS and hostile receivers over real sockets",
         work: Work::Tests(&["--package", "postrider", "--test", "wire*"]),
@@ -154,6 +160,12 @@ pub const PARTS: &[Part] = &[
         about: "the whole process killed under load; planted faults found",
         work: Work::Tests(&["--package", "postrider", "--test", "crash"]),
         needs: &[],
+    },
+    Part {
+        name: "kill",
+        about: "the real binary killed at every write, sync and rename; broken and full disks",
+        work: Work::Tests(&["--package", "postrider", "--test", "kill_points"]),
+        needs: &[STRACE],
     },
     Part {
         name: "demo",
