@@ -48,8 +48,8 @@ fn fact_of(fact: &Fact) -> usize {
     }
 }
 
-/// What the state table permits: the states that each kind of fact can lead to. Receipts are not
-/// simulated.
+/// What the state table permits: the states that each kind of fact can lead to. A receipt may come
+/// in others too, and moves nothing there.
 fn permitted(state: State, fact: usize) -> bool {
     match fact {
         0 | 3 => state == State::Scheduled,
@@ -59,7 +59,7 @@ fn permitted(state: State, fact: usize) -> bool {
             State::InFlight | State::Confirmed | State::Cancelled | State::Suppressed
         ),
         4 => matches!(state, State::Expired | State::Cancelled | State::Suppressed),
-        _ => false,
+        _ => state == State::Confirmed,
     }
 }
 

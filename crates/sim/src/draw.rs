@@ -127,6 +127,7 @@ fn policy(rng: &mut Rng, id: PolicyId) -> Policy {
         },
         rate: rng.percent(40).then_some(rate),
         adaptive: rng.percent(60),
+        release_on_definite_failure: rng.percent(30),
         slots_max: rng.pick(&[1, 3, 16]),
         ..Policy::brief(id)
     }
@@ -249,6 +250,7 @@ fn wish(rng: &mut Rng, since: &Since, (key, at_ms): (u64, i64), past: &[(i64, Wi
         policy: existing(rng, &since.policies, at_ms),
         guarantee: rng.pick(&Guarantee::ALL),
         ordering_key: rng.percent(35).then(|| rng.below(3)),
+        collapse_key: rng.percent(12).then(|| rng.below(2)),
         due_ms: rng.pick(&[0, 0, 0, 0, 0, 500, 20_000, 6 * MINUTE_MS]),
         ttl_ms: rng.pick(&[
             0,
@@ -358,7 +360,7 @@ fn fault(rng: &mut Rng, lease_ms: i64) -> Fault {
 
 fn spell(rng: &mut Rng, endpoints: usize) -> Fault {
     let retry_after = rng.pick(&[None, Some(2), Some(20), Some(3_600)]);
-    let behaviour = match rng.below(16) {
+    let behaviour = match rng.below(17) {
         0 => Behaviour::Takes(4_000),
         1 => Behaviour::Says(503, retry_after),
         2 => Behaviour::Says(429, retry_after),
@@ -377,6 +379,7 @@ fn spell(rng: &mut Rng, endpoints: usize) -> Fault {
         12 => Behaviour::TakesTooLate,
         13 => Behaviour::Flaps,
         14 => Behaviour::Unprocessed,
+        15 => Behaviour::Blocks,
         _ => Behaviour::Anything,
     };
     // The two endpoints with lines are those that most of this happens to.

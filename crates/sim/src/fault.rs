@@ -95,6 +95,8 @@ pub enum Behaviour {
     TakesTooLate,
     /// Takes one request and fails the next, by turns.
     Flaps,
+    /// Refuses our credentials.
+    Blocks,
     /// Says by its protocol that it did not process the request.
     Unprocessed,
     /// Any of the canonical answers.

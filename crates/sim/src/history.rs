@@ -65,6 +65,17 @@ pub enum Happened<'a> {
         /// What.
         delivery: DeliveryId,
     },
+    /// An engine was told what a device reported.
+    ReceiptAsked {
+        /// Which engine.
+        who: Who,
+        /// Whom to answer.
+        ask: Ask,
+        /// About what.
+        delivery: DeliveryId,
+        /// What.
+        receipt: u8,
+    },
     /// An engine answered a caller.
     Replied {
         /// Which engine.

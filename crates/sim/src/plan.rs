@@ -137,6 +137,8 @@ pub struct Wish {
     pub guarantee: Guarantee,
     /// In which order.
     pub ordering_key: Option<u64>,
+    /// Only the newest of its thread is worth sending.
+    pub collapse_key: Option<u64>,
     /// Not before, in milliseconds from admission.
     pub due_ms: i64,
     /// Not after, in milliseconds from admission.
@@ -155,7 +157,7 @@ impl fmt::Display for Item {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}\n{:#?}", self.seed, self.options)?;
+        writeln!(f, "seed {}\n{:?}", self.seed, self.options)?;
         let mut items: Vec<&Item> = self.items.iter().collect();
         items.sort_by_key(|item| item.at_ms);
         for item in items {

@@ -73,6 +73,7 @@ impl Receiver {
             Behaviour::TakesAndFails => (true, says(500, None), 2),
             Behaviour::TakesTooLate => (true, says(200, None), RESPONSE_MS + 500),
             Behaviour::Flaps => (even, says(if even { 200 } else { 503 }, None), 2),
+            Behaviour::Blocks => (false, blocked(), 2),
             Behaviour::Unprocessed => (false, Answer::Unprocessed, 2),
             Behaviour::Anything => {
                 let code = rng.pick(&[200, 204, 404, 408, 413, 425, 429, 500, 503, 504, 299, 451]);
@@ -123,6 +124,12 @@ pub fn says(code: u16, retry_after_s: Option<i64>) -> Outcome {
 /// The connection ended after request bytes had been written.
 fn lost() -> Answer {
     let outcome = Outcome::bare(OutcomeKind::Unknown, Cause::ConnectionLost);
+    Answer::Outcome(Box::new(outcome))
+}
+
+/// The provider refused our credentials.
+fn blocked() -> Answer {
+    let outcome = Outcome::bare(OutcomeKind::Blocked, Cause::AuthFailure);
     Answer::Outcome(Box::new(outcome))
 }
 

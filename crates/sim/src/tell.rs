@@ -40,6 +40,15 @@ impl fmt::Display for Happened<'_> {
             Happened::CancelAsked { who, ask, delivery } => {
                 write!(f, "asked      {who}: question {ask}: withdraw #{delivery}")
             }
+            Happened::ReceiptAsked {
+                who,
+                ask,
+                delivery,
+                receipt,
+            } => write!(
+                f,
+                "asked      {who}: question {ask}: receipt {receipt} of #{delivery}"
+            ),
             Happened::Replied { who, ask, reply } => {
                 write!(f, "replied    {who}: question {ask}: ")?;
                 replied(f, reply)

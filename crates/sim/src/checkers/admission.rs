@@ -85,7 +85,9 @@ impl Checker for OneAnswer {
 
     fn see(&mut self, _: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
         match happened {
-            Happened::Asked { who, ask, .. } | Happened::CancelAsked { who, ask, .. } => {
+            Happened::Asked { who, ask, .. }
+            | Happened::CancelAsked { who, ask, .. }
+            | Happened::ReceiptAsked { who, ask, .. } => {
                 self.open.insert(*ask, *who);
                 Ok(())
             }
@@ -108,6 +110,7 @@ impl Checker for OneAnswer {
 #[derive(Default)]
 pub struct ToldDurable {
     cancels: BTreeMap<Ask, DeliveryId>,
+    receipts: BTreeMap<Ask, (DeliveryId, u8)>,
 }
 
 impl Checker for ToldDurable {
@@ -116,7 +119,8 @@ impl Checker for ToldDurable {
     }
 
     fn promise(&self) -> &'static str {
-        "A caller is told only what is durable: an admission, a repeat's first event, a withdrawal."
+        "A caller is told only what is durable: an admission, a repeat's first event, a withdrawal, \
+         a receipt."
     }
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
@@ -125,18 +129,33 @@ impl Checker for ToldDurable {
                 self.cancels.insert(*ask, *delivery);
                 return Ok(());
             }
+            Happened::ReceiptAsked {
+                ask,
+                delivery,
+                receipt,
+                ..
+            } => {
+                self.receipts.insert(*ask, (*delivery, *receipt));
+                return Ok(());
+            }
             Happened::Replied { who, ask, reply } => (who, ask, reply),
             _ => return Ok(()),
         };
+        // What was purged meanwhile was durable.
         let durable = match reply {
             Reply::Admitted {
+                event,
                 first_delivery,
                 deliveries,
                 ..
-            } => (first_delivery.0..).zip(deliveries).all(|(id, told)| {
-                let known = picture.row(who.shard, DeliveryId(id));
-                known.is_some_and(|it| (it.row.endpoint, it.row.correlation) == *told)
-            }),
+            } => {
+                let ids = (first_delivery.0..).map(DeliveryId);
+                picture.event(who.shard, *event).is_some()
+                    && ids.zip(deliveries).all(|(id, told)| {
+                        let known = picture.row(who.shard, id);
+                        known.is_none_or(|it| (it.row.endpoint, it.row.correlation) == *told)
+                    })
+            }
             Reply::Duplicate(seen) | Reply::KeyConflict(seen) => {
                 let event = picture.event(who.shard, seen.event);
                 event.is_some_and(|event| event.first_delivery == seen.first_delivery)
@@ -144,9 +163,13 @@ impl Checker for ToldDurable {
             Reply::Cancelled => {
                 let delivery = self.cancels.get(ask).copied().unwrap_or_default();
                 let known = picture.row(who.shard, delivery);
-                known.is_some_and(|known| known.row.state == State::Cancelled)
+                known.is_none_or(|known| known.row.state == State::Cancelled)
             }
-            Reply::Received | Reply::TooLate(_) | Reply::Absent | Reply::Refused { .. } => true,
+            Reply::Received => self.receipts.get(ask).is_some_and(|(delivery, receipt)| {
+                let known = picture.row(who.shard, *delivery);
+                known.is_none_or(|known| known.row.has_receipt(*receipt))
+            }),
+            Reply::TooLate(_) | Reply::Absent | Reply::Refused { .. } => true,
         };
         hold(durable, || {
             format!("{who:?} told {ask} what is not durable: {reply:?}")
@@ -168,6 +191,8 @@ struct Question {
     body: BodyDigest,
     at: Time,
     until: Time,
+    /// When it was asked, on the world's clock.
+    world: Time,
 }
 
 /// See its promise.
@@ -178,6 +203,8 @@ pub struct Dedupe {
     /// By the keys that were stored.
     stored: BTreeMap<(usize, KeyDigest), Holder>,
     asked: BTreeMap<Ask, Question>,
+    /// Events whose key was freed, and when, on the world's clock.
+    freed: BTreeMap<(usize, EventId), Time>,
 }
 
 impl Checker for Dedupe {
@@ -190,7 +217,12 @@ impl Checker for Dedupe {
          that event, other content is a conflict, and after the window the key is free."
     }
 
-    fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+    fn see(
+        &mut self,
+        picture: &Picture,
+        world: Time,
+        happened: &Happened<'_>,
+    ) -> Result<(), String> {
         match happened {
             Happened::Asked {
                 ask,
@@ -204,11 +236,12 @@ impl Checker for Dedupe {
                     body: event.body_digest,
                     at: *at,
                     until: event.key_expires_at,
+                    world,
                 };
                 self.asked.insert(*ask, question);
                 Ok(())
             }
-            Happened::Committed { shard, record } => self.stored(*shard, record),
+            Happened::Committed { shard, record } => self.stored(world, *shard, record),
             Happened::Replied { who, ask, reply } => {
                 let Some(question) = self.asked.remove(ask) else {
                     return Ok(());
@@ -223,11 +256,14 @@ impl Checker for Dedupe {
 impl Dedupe {
     fn stored(
         &mut self,
+        world: Time,
         shard: usize,
         record: &postrider_core::ledger::Record,
     ) -> Result<(), String> {
         if let Some(released) = record.release {
-            let other = |_: &(usize, KeyDigest), it: &mut Holder| it.event != released;
+            self.freed.insert((shard, released), world);
+            let other =
+                |at: &(usize, KeyDigest), it: &mut Holder| at.0 != shard || it.event != released;
             self.stored.retain(other);
             self.named.retain(other);
         }
@@ -274,9 +310,13 @@ impl Dedupe {
                 })
             }
             Reply::Duplicate(seen) => {
-                let right = self.stored.get(&at).is_some_and(|holder| {
-                    holder.event >= seen.event && seen.body_digest == question.body
-                });
+                // A key may have been freed while the answer was on its way.
+                let freed = self.freed.get(&(shard, seen.event));
+                let freed = freed.is_some_and(|freed| *freed >= question.world);
+                let right = freed
+                    || self.stored.get(&at).is_some_and(|holder| {
+                        holder.event >= seen.event && seen.body_digest == question.body
+                    });
                 hold(right && seen.key_expires_at > question.at, || {
                     format!("shard {shard}: {question:?} is no repeat of {seen:?}")
                 })

@@ -95,7 +95,8 @@ impl Checker for LaneParked {
 
 impl LaneParked {
     fn settled(&mut self, picture: &Picture, shard: usize, record: &Record) {
-        for entry in &record.entries {
+        let settling = record.entries.iter().filter(|it| crate::world::settles(it));
+        for entry in settling {
             let Some(known) = picture.row(shard, entry.delivery) else {
                 continue;
             };

@@ -81,17 +81,21 @@ impl Checker for AttemptsBounded {
     }
 
     fn promise(&self) -> &'static str {
-        "No delivery is tried more often than its policy allows."
+        "No delivery is tried more often than its policy allows; refused credentials spend nothing."
     }
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
-        let Happened::Committed { record, .. } = happened else {
+        let Happened::Committed { shard, record } = happened else {
             return Ok(());
         };
         for entry in &record.entries {
             if let Fact::Opened { attempt, policy } = &entry.fact {
                 let most = picture.policy(*policy).map_or(0, |it| it.attempts_max);
-                hold(*attempt <= most, || format!("{entry:?} of {most} attempts"))?;
+                let known = picture.row(*shard, entry.delivery);
+                let unspent = known.map_or(0, |known| u32::from(known.row.unspent));
+                hold(attempt - unspent <= most, || {
+                    format!("{entry:?} of {most} attempts, {unspent} unspent")
+                })?;
             }
         }
         Ok(())

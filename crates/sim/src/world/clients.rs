@@ -9,7 +9,8 @@ use std::sync::Arc;
 use postrider_core::engine::{Input, Reply};
 use postrider_core::event::{Event, Submission, Target, Urgency};
 use postrider_core::id::{
-    Ask, BodyDigest, DeliveryId, EventId, KeyDigest, NO_ENDPOINT, OrderingKey, TenantId,
+    Ask, BodyDigest, CollapseKey, DeliveryId, EventId, KeyDigest, NO_ENDPOINT, OrderingKey,
+    TenantId,
 };
 use postrider_core::lease::Stand;
 use postrider_core::partition::partition_of;
@@ -195,7 +196,7 @@ impl World {
                 guarantee: wish.guarantee,
                 ordering_key: wish.ordering_key.map(OrderingKey),
                 lane: None,
-                collapse_key: None,
+                collapse_key: wish.collapse_key.and_then(|key| CollapseKey::new(key + 1)),
                 due_at: at.plus(wish.due_ms),
                 expires_at: at.plus(wish.ttl_ms),
                 entropy: self.rng.wide(),
@@ -245,6 +246,28 @@ impl World {
         };
         if let Some(place) = self.asks.get(&ask) {
             self.parts[*place].first = Some(first);
+        }
+    }
+
+    /// A device reports that it showed a notification, to the owner of its delivery.
+    pub(super) fn reported(&mut self, shard: usize, delivery: DeliveryId, receipt: u8) {
+        if let Some((owner, epoch)) = self.owner(shard) {
+            let who = World::who(shard, epoch);
+            self.last_ask += 1;
+            let ask = Ask(self.last_ask);
+            let asked = Happened::ReceiptAsked {
+                who,
+                ask,
+                delivery,
+                receipt,
+            };
+            self.eyes.see(self.now, &asked);
+            let reported = Input::Receipt {
+                delivery,
+                receipt,
+                ask,
+            };
+            self.feed(owner, who, reported);
         }
     }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use postrider_core::dispatch::Dispatch;
 use postrider_core::endpoint::{Channel, Gate, Reach};
 use postrider_core::engine::Input;
-use postrider_core::id::{Ask, EndpointId, Epoch, Seq};
+use postrider_core::id::{Ask, EndpointId, Epoch, RouteId, Seq};
 use postrider_core::lease::Terms;
 use postrider_core::ledger::Entry;
 use postrider_core::policy::Policy;
@@ -78,6 +78,8 @@ pub(crate) enum Due {
     Publish(usize, u64, Who, Vec<Entry>),
     /// The broker's confirmations reach the node.
     Confirm(usize, u64, Who, Vec<Seq>),
+    /// A device reports something.
+    Report(usize, postrider_core::id::DeliveryId, u8),
     /// Housekeeping in a store.
     Tend(usize),
     /// The faults are over.
@@ -258,6 +260,7 @@ impl World {
             Due::Confirm(node, life, who, seqs) => {
                 self.inside_of(node, life, Inside::Confirmed(who, seqs));
             }
+            Due::Report(shard, delivery, receipt) => self.reported(shard, delivery, receipt),
             Due::Tend(shard) => self.tend(shard),
             Due::Calm => self.calm_down(),
             Due::Look => {}
@@ -330,7 +333,7 @@ impl World {
             tenant: spec.tenant,
             reach,
             channel: Channel::Webhook,
-            route: None,
+            route: (spec.tenant.0 % 2 == 0).then_some(RouteId(spec.tenant.0)),
             registered_at: START,
             breaker: policy.breaker,
             rate: policy.rate,

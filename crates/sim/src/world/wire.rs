@@ -14,6 +14,8 @@ use crate::history::{Happened, Who};
 use crate::node::Flight;
 use crate::remote::{Answer, CONNECT_MS, RESPONSE_MS, timed_out, unsent};
 
+/// Hand-overs of a hundred that a device reports something about.
+const RECEIPTS_PERCENT: u64 = 12;
 /// Longest time that a thread is stopped between the last look and the first byte.
 const STOPPED_MS_MAX: i64 = 90 * SECOND_MS;
 
@@ -90,7 +92,7 @@ impl World {
         node: usize,
         life: u64,
         flight: u64,
-        _: Who,
+        who: Who,
         dispatch: Dispatch,
     ) {
         let receiver = self.receivers.entry(dispatch.endpoint).or_default();
@@ -101,6 +103,11 @@ impl World {
             processed,
         };
         self.eyes.see(self.now, &arrived);
+        if processed && self.rng.percent(RECEIPTS_PERCENT) {
+            let ms = self.rng.pick(&[1, 60, 3_000, 90_000]);
+            let kind = self.rng.pick(&[1, 1, 2]);
+            self.after(ms, Due::Report(who.shard, dispatch.delivery, kind));
+        }
         if answer == Answer::Unprocessed {
             let correlation = dispatch.correlation;
             self.eyes
