@@ -18,6 +18,10 @@ impl fmt::Display for Who {
 }
 
 impl fmt::Display for Happened<'_> {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one line for each kind of thing that happens"
+    )]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Happened::Granted { who } => write!(f, "granted    {who}"),

@@ -119,8 +119,8 @@ impl Checker for ToldDurable {
     }
 
     fn promise(&self) -> &'static str {
-        "A caller is told only what is durable: an admission, a repeat's first event, a withdrawal, \
-         a receipt."
+        "A caller is told only what is durable: an admission, a repeat's first event, a \
+         withdrawal, a receipt."
     }
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {

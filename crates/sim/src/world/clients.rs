@@ -22,7 +22,7 @@ use crate::history::Happened;
 use crate::plan::{NODES, SHARDS, What, Wish};
 
 /// Times that a client asks at the most.
-const TRIES_MAX: u32 = 50;
+const TRIES_MAX: u32 = 120;
 /// How long it waits for an answer.
 const PATIENCE_MS: i64 = 6_000;
 /// Submissions that one engine lets wait at the most.

@@ -333,7 +333,11 @@ impl World {
             tenant: spec.tenant,
             reach,
             channel: Channel::Webhook,
-            route: (spec.tenant.0 % 2 == 0).then_some(RouteId(spec.tenant.0)),
+            route: spec
+                .tenant
+                .0
+                .is_multiple_of(2)
+                .then_some(RouteId(spec.tenant.0)),
             registered_at: START,
             breaker: policy.breaker,
             rate: policy.rate,
