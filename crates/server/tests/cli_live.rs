@@ -375,33 +375,39 @@ fn client(place: &Path) -> postrider::cli::client::Client {
     arguments.reach.client().expect("an engine")
 }
 
-#[test]
-fn devices_are_imported_twice_and_nothing_changes() {
-    // The fake's account, from a fake of this process: nothing is sent here.
+/// A route with the account of a fake of this process: nothing is sent here.
+fn make_fcm_route(place: &Path) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let settings = postrider::fake::Settings::default();
     let fake = runtime.block_on(postrider::fake::Fake::start(settings));
     let account = fake.expect("a fake").fcm_account("demo");
-    let engine = Engine::start(tempfile::tempdir().expect("a directory"));
     let account: Value = serde_json::from_str(&account).expect("JSON");
     let route = serde_json::json!({ "name": "android", "fcm": { "service_account": account } });
-    let made = client(engine.place.path()).post("/v1/routes", &route);
+    let made = client(place).post("/v1/routes", &route);
     assert!(made.is_ok(), "{:?}", made.err());
-    let endpoint = |id: &str, token: &str, more: &str| {
-        format!(
-            r#"{{"Id":"{id}","Address":"{token}","ChannelType":"GCM","OptOut":"NONE",
-            "EffectiveDate":"2026-10-01T00:00:00Z","User":{{"UserId":"u-{id}"}}{more}}}"#
-        )
-        .replace('\n', "")
-            + "\n"
+}
+
+/// Two devices, a telephone number, a device without a route, and one without an address.
+fn export() -> String {
+    let endpoint = |id: &str, token: &str, channel: &str| {
+        let endpoint = serde_json::json!({
+            "Id": id, "Address": token, "ChannelType": channel, "OptOut": "NONE",
+            "EffectiveDate": "2026-10-01T00:00:00Z", "User": { "UserId": format!("u-{id}") },
+        });
+        format!("{endpoint}\n")
     };
-    let text = endpoint("1", "t-1", "")
-        + &endpoint("2", "t-2", "")
-        + &endpoint("3", "t-3", r#","ChannelType":"EMAIL""#).replacen("\"GCM\"", "\"SMS\"", 1)
-        + &endpoint("4", "t-4", "").replace("GCM", "APNS")
-        + &endpoint("5", "", "");
-    let text = text.replace(r#","ChannelType":"EMAIL""#, "");
-    std::fs::write(engine.place.path().join("export.json"), &text).expect("a file");
+    endpoint("1", "t-1", "GCM")
+        + &endpoint("2", "t-2", "GCM")
+        + &endpoint("3", "+49", "SMS")
+        + &endpoint("4", "00ff", "APNS")
+        + &endpoint("5", "", "GCM")
+}
+
+#[test]
+fn devices_are_imported_twice_and_nothing_changes() {
+    let engine = Engine::start(tempfile::tempdir().expect("a directory"));
+    make_fcm_route(engine.place.path());
+    std::fs::write(engine.place.path().join("export.json"), export()).expect("a file");
     let import = |more: &[&str]| {
         let all = [
             "devices",

@@ -5,6 +5,9 @@ use serde_json::json;
 
 use super::{Draft, Line, Means, Skip, Wrong, age, moment};
 
+/// What to do about what is no line of an export.
+const UNPACKED: &str = "give the files of an export job of Pinpoint's, unpacked (`zcat *.gz`)";
+
 /// An endpoint as Pinpoint exports it. Only what a device has here is read.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -43,30 +46,18 @@ struct User {
 
 /// One endpoint.
 pub(super) fn endpoint(text: &[u8], means: &Means, line: u64) -> Result<Line, Wrong> {
-    let way_out = "give the files of an export job of Pinpoint's, unpacked (`zcat *.gz`)";
     let gzip = text.starts_with(b"\x1f\x8b");
-    let packed = || Wrong::new("file", "", "must be unpacked", way_out);
+    let packed = || Wrong::new("file", "", "must be unpacked", UNPACKED);
     let exported: Exported = serde_json::from_slice(text).map_err(|fault| match gzip {
         true => packed(),
         false => {
             let rule = format!("must be an endpoint of Pinpoint's in JSON ({fault})");
-            Wrong::new("line", "", rule, way_out)
+            Wrong::new("line", "", rule, UNPACKED)
         }
     })?;
-    let (kind, sandbox) = match exported.channel_type.as_str() {
-        "GCM" => ("fcm", false),
-        "APNS" => ("apns", false),
-        "APNS_SANDBOX" => ("apns", true),
-        "EMAIL" | "SMS" | "VOICE" | "IN_APP" | "CUSTOM" => {
-            return Ok(Line::Skipped(Skip::NotPush));
-        }
-        "ADM" | "BAIDU" | "PUSH" | "APNS_VOIP" | "APNS_VOIP_SANDBOX" => {
-            return Ok(Line::Skipped(Skip::Service));
-        }
-        other => {
-            let rule = "must be one of Pinpoint's channel types";
-            return Err(Wrong::new("ChannelType", other, rule, way_out));
-        }
+    let (kind, sandbox) = match way(&exported.channel_type)? {
+        Ok(way) => way,
+        Err(why) => return Ok(Line::Skipped(why)),
     };
     if exported.opt_out == "ALL" {
         return Ok(Line::Skipped(Skip::OptedOut));
@@ -89,19 +80,8 @@ pub(super) fn endpoint(text: &[u8], means: &Means, line: u64) -> Result<Line, Wr
         let rule = "is for Apple's sandbox, which has a route of its own";
         return Err(Wrong::new("ChannelType", "APNS_SANDBOX", rule, way_out));
     }
-    let user = exported
-        .user
-        .and_then(|user| user.user_id)
-        .unwrap_or_default();
-    let recipient = match (user.as_str(), means.recipient_from_id) {
-        ("", true) => exported.id.as_str(),
-        (user, _) => user,
-    };
-    if recipient.is_empty() {
-        let way_out = "add the user, or give endpoints without one a recipient of their own with \
-                       --recipient-from-id";
-        return Err(Wrong::new("User.UserId", "", "must be given", way_out));
-    }
+    let user = exported.user.and_then(|user| user.user_id);
+    let recipient = recipient(user.as_deref().unwrap_or_default(), &exported.id, means)?;
     let mut device = serde_json::Map::new();
     device.insert(kind.into(), json!({ "token": exported.address }));
     device.insert("recipient".into(), recipient.into());
@@ -124,4 +104,32 @@ pub(super) fn endpoint(text: &[u8], means: &Means, line: u64) -> Result<Line, Wr
         line,
         device: device.into(),
     }))
+}
+
+/// The channel of a type of Pinpoint's, and whether it is Apple's sandbox; or why it is none.
+fn way(channel_type: &str) -> Result<Result<(&'static str, bool), Skip>, Wrong> {
+    Ok(match channel_type {
+        "GCM" => Ok(("fcm", false)),
+        "APNS" => Ok(("apns", false)),
+        "APNS_SANDBOX" => Ok(("apns", true)),
+        "EMAIL" | "SMS" | "VOICE" | "IN_APP" | "CUSTOM" => Err(Skip::NotPush),
+        "ADM" | "BAIDU" | "PUSH" | "APNS_VOIP" | "APNS_VOIP_SANDBOX" => Err(Skip::Service),
+        other => {
+            let rule = "must be one of Pinpoint's channel types";
+            return Err(Wrong::new("ChannelType", other, rule, UNPACKED));
+        }
+    })
+}
+
+fn recipient<'a>(user: &'a str, id: &'a str, means: &Means) -> Result<&'a str, Wrong> {
+    let recipient = match (user, means.recipient_from_id) {
+        ("", true) => id,
+        (user, _) => user,
+    };
+    if recipient.is_empty() {
+        let way_out = "add the user, or give endpoints without one a recipient of their own with \
+                       --recipient-from-id";
+        return Err(Wrong::new("User.UserId", "", "must be given", way_out));
+    }
+    Ok(recipient)
 }
