@@ -406,6 +406,13 @@ fn advance(delivery: &mut Delivery, entry: &Entry, fact: &Fact) -> Result<(), Co
                     delivery.cause = outcome.cause;
                     delivery.due_at = due_at;
                 }
+                // After a lost answer the device may have spoken before the provider.
+                Next::Settle {
+                    state: State::Accepted,
+                    ..
+                } if delivery.receipts != 0 => {
+                    settle(delivery, State::Confirmed, Cause::Confirmed, entry.at);
+                }
                 Next::Settle { state, cause } => settle(delivery, state, cause, entry.at),
             }
         }
@@ -712,6 +719,17 @@ mod tests {
         );
         assert_eq!((taken.settled_at, taken.may_have_acted), (Some(NOW), true));
         let shown = moved(&taken, Fact::Confirmed { receipt: 1 });
+        assert_eq!(shown.settled_at, Some(NOW));
+
+        let told = moved(&row(State::Scheduled), Fact::Confirmed { receipt: 1 });
+        assert_eq!(told.state, State::Scheduled);
+        let open = moved(&told, opened(2));
+        let accepted = answered(2, OutcomeKind::Accept, settle(State::Accepted));
+        let shown = moved(&open, accepted);
+        assert_eq!(
+            (shown.state, shown.cause),
+            (State::Confirmed, Cause::Confirmed)
+        );
         assert_eq!(shown.settled_at, Some(NOW));
     }
 

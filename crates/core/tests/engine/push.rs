@@ -188,7 +188,7 @@ fn a_receipt_that_overtakes_the_answer_waits_for_it() {
     bench.pass(2_000);
     bench.end(1, OutcomeKind::Accept);
     bench.commit();
-    assert_eq!(bench.is(1).0, State::Accepted);
+    assert_eq!(bench.is(1), (State::Confirmed, Cause::Confirmed));
     assert!(bench.row(1).has_receipt(DISPLAYED) && bench.row(1).has_receipt(CLICKED));
     bench.assert_at_rest();
 }

@@ -128,13 +128,9 @@ async fn three_triggers_and_a_lost_answer_show_one_notification_each() {
     let lost = Behaviour::of(&carla.path).rule(When::First(1), Act::CloseAfterRequest);
     carla.world.fake.set(lost).expect("a behaviour");
     let delivery = carla.engine.send(Carla::event("order-2")).await;
-    let is_over = |row: &Value| row["settled_at"].is_string() && row["receipts"][0].is_string();
+    let is_over = |row: &Value| is_confirmed(row) && row["attempt"] == 2;
     let row = carla.engine.wait_for(&delivery, is_over).await;
-    assert_eq!(
-        (&row["attempt"], &row["may_have_acted"]),
-        (&json!(2), &json!(true)),
-        "{row:#}"
-    );
+    assert_eq!(row["may_have_acted"], true, "{row:#}");
 
     // Pushes reach a worker in the order in which they came, so behind this one nothing is left.
     let last = carla.engine.send(Carla::event("order-3")).await;
