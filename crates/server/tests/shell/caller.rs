@@ -16,10 +16,12 @@ use turmoil::net::TcpStream;
 use crate::chance::Chance;
 use crate::evidence::{Evidence, Told};
 use crate::node::API_PORT;
-use crate::pass_ms;
+use crate::{TICK_MS, pass_ms};
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a request that is to be half open is under way before its caller vanishes.
+const VANISHES_AFTER_MS: u64 = 150;
 /// Between two times that the same is asked.
 const AGAIN_MS_MAX: u64 = 2_500;
 
@@ -49,6 +51,10 @@ enum Manner {
     HangsUpAt(usize),
     /// Says no more after so many bytes, and hangs up long after.
     StallsAt(usize),
+    /// Is gone after so many bytes, and nobody hears of it: the connection is half open.
+    VanishesAt(usize),
+    /// The same over HTTP/2, while it waits for the answer.
+    Vanishes,
     /// Sends all of it and leaves without waiting.
     Leaves,
     /// Waits so long for the answer, and leaves.
@@ -110,8 +116,10 @@ impl Caller {
             0..25 => Manner::Http1,
             25..50 => Manner::Http2,
             50..65 => Manner::HangsUpAt(at),
-            65..70 => Manner::StallsAt(at),
-            70..80 => Manner::Leaves,
+            65..68 => Manner::StallsAt(at),
+            68..71 => Manner::VanishesAt(at),
+            71..73 => Manner::Vanishes,
+            73..80 => Manner::Leaves,
             80..90 => Manner::LeavesAfter(ms),
             _ => Manner::ResetsAfter(ms),
         }
@@ -124,6 +132,7 @@ impl Caller {
             Manner::Http2 => "caller: asked over HTTP/2",
             Manner::HangsUpAt(_) => "caller: hung up within the request",
             Manner::StallsAt(_) => "caller: stalled within the request",
+            Manner::VanishesAt(_) | Manner::Vanishes => "caller: vanished, half open",
             Manner::Leaves | Manner::LeavesAfter(_) => "caller: left without the answer",
             Manner::ResetsAfter(_) => "caller: reset its stream",
         });
@@ -136,7 +145,7 @@ impl Caller {
             }
         };
         let answered = match manner {
-            Manner::Http2 | Manner::ResetsAfter(_) => {
+            Manner::Http2 | Manner::Vanishes | Manner::ResetsAfter(_) => {
                 let asking = self.over_http2(path, body, manner);
                 timeout(PATIENCE, asking).await.ok().flatten()
             }
@@ -202,7 +211,9 @@ impl Caller {
         );
         let request = request.as_bytes();
         let part = match manner {
-            Manner::HangsUpAt(at) | Manner::StallsAt(at) => at.min(request.len() - 1),
+            Manner::HangsUpAt(at) | Manner::StallsAt(at) | Manner::VanishesAt(at) => {
+                at.min(request.len() - 1)
+            }
             _ => request.len(),
         };
         stream.write_all(&request[..part]).await.ok()?;
@@ -210,6 +221,13 @@ impl Caller {
             Manner::HangsUpAt(_) | Manner::Leaves => return None,
             Manner::StallsAt(_) => {
                 pass_ms(12_000).await;
+                return None;
+            }
+            Manner::VanishesAt(_) => {
+                pass_ms(VANISHES_AFTER_MS).await;
+                turmoil::partition(self.name, "node");
+                drop(stream);
+                turmoil::repair(self.name, "node");
                 return None;
             }
             Manner::LeavesAfter(ms) => {
@@ -244,6 +262,16 @@ impl Caller {
                     .ok()
                     .flatten();
                 pass_ms(50).await;
+                answered
+            }
+            Manner::Vanishes => {
+                let wait = Duration::from_millis(VANISHES_AFTER_MS);
+                let answered = timeout(wait, asking).await.ok().flatten();
+                turmoil::partition(self.name, "node");
+                driver.abort();
+                // What the connection has to say at its end is said, and lost.
+                pass_ms(2 * TICK_MS).await;
+                turmoil::repair(self.name, "node");
                 answered
             }
             _ => asking.await,
