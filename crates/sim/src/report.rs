@@ -176,11 +176,83 @@ pub fn failure(seed: u64, ran: &Ran) {
     let (plan, runs) = shrink(&draw(seed), None, violation.invariant);
     println!("\nthe smallest plan that does so, after {runs} runs:\n{plan}");
     let again = run(&std::sync::Arc::new(plan), None, true);
-    let lines: Vec<&str> = again.log.lines().collect();
+    let concerned = again.violation.map_or(Vec::new(), |it| named(&it.words));
+    let lines: Vec<&str> = again
+        .log
+        .lines()
+        .filter(|line| tells_of(line, &concerned))
+        .collect();
     let skipped = lines.len().saturating_sub(TIMELINE_LINES_MAX);
-    println!("its timeline, without the first {skipped} lines:");
+    println!("its timeline, of deliveries {concerned:?}, without the first {skipped} lines:");
     for line in &lines[skipped..] {
         println!("{line}");
     }
     println!("\nagain: cargo xtask sim --seed {seed} --seeds 1, or with --log for all of it");
+}
+
+/// The deliveries that these words name.
+fn named(words: &str) -> Vec<u64> {
+    let ways = [
+        "delivery: DeliveryId(",
+        "delivery ",
+        "deliveries ",
+        "lets ",
+        "sends ",
+        "#",
+    ];
+    let mut ids: Vec<u64> = Vec::new();
+    for way in ways {
+        for rest in words.split(way).skip(1) {
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+            ids.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// Whether a line of the log tells of one of these deliveries, or of none in particular: a fault, a
+/// node, a lease.
+fn tells_of(line: &str, ids: &[u64]) -> bool {
+    let mut named = line.split('#').skip(1).filter_map(|rest| {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+        digits.and_then(|digits| digits.parse::<u64>().ok())
+    });
+    let noise = [
+        " cursor ",
+        " observed ",
+        " asked ",
+        " replied ",
+        " arrived ",
+        " told ",
+    ];
+    ids.is_empty()
+        || match named.next() {
+            None => !noise.iter().any(|noise| line.contains(noise)),
+            Some(first) => ids.contains(&first) || named.any(|id| ids.contains(&id)),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{named, tells_of};
+
+    #[test]
+    fn a_timeline_keeps_to_the_deliveries_concerned() {
+        let ids =
+            named("Who { shard: 1 } lets delivery 42 go, after Entry { delivery: DeliveryId(7) }");
+        assert_eq!(ids, [7, 42]);
+        assert!(tells_of(
+            "+1 committed  shard 0 epoch 1: [3: #41 v0 x] [4: #42 v0 y]",
+            &ids
+        ));
+        assert!(!tells_of(
+            "+1 committed  shard 0 epoch 1: [3: #421 v0 admitted]",
+            &ids
+        ));
+        assert!(!tells_of("+1 cursor     shard 0 epoch 1: 9", &ids));
+        assert!(tells_of("+1 node 0 dies", &ids));
+        assert!(tells_of("+1 cursor     shard 0 epoch 1: 9", &[]));
+    }
 }

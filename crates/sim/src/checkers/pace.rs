@@ -128,6 +128,8 @@ impl Bucket {
 pub struct RateKept {
     /// `None` once its rate was changed: what was begun before may be recorded after.
     buckets: BTreeMap<(Who, EndpointId), Option<Bucket>>,
+    /// Records that found no room are handed in again behind later ones, under their old times.
+    reordered: BTreeSet<Who>,
 }
 
 impl Checker for RateKept {
@@ -154,6 +156,11 @@ impl Checker for RateKept {
                 }
             }
             Happened::Ended { who } => self.buckets.retain(|(told, _), _| told != who),
+            Happened::Refused {
+                shard,
+                record,
+                verdict: Verdict::Full,
+            } => self.reordered.extend(writers(*shard, record)),
             Happened::Committed { shard, record } => return self.count(picture, *shard, record),
             _ => {}
         }
@@ -174,7 +181,8 @@ impl RateKept {
                 Fact::Opened { .. } => {
                     bucket.fill(entry.at);
                     bucket.tokens -= TOKEN;
-                    hold(bucket.tokens >= 0, || {
+                    let kept = bucket.tokens >= 0 || self.reordered.contains(&who);
+                    hold(kept, || {
                         format!("{who:?} opens {entry:?} too fast: {bucket:?}")
                     })?;
                 }
@@ -214,12 +222,7 @@ impl Checker for SlotsKept {
                 shard,
                 record,
                 verdict: Verdict::Full,
-            } => {
-                for (_, epoch) in &record.fences {
-                    let (shard, epoch) = (*shard, *epoch);
-                    self.reordered.insert(Who { shard, epoch });
-                }
-            }
+            } => self.reordered.extend(writers(*shard, record)),
             Happened::Committed { shard, record } => {
                 for entry in &record.entries {
                     let Some(at) = engine_of(picture, *shard, record, entry) else {
@@ -247,6 +250,12 @@ impl Checker for SlotsKept {
         }
         Ok(())
     }
+}
+
+/// The engine that wrote a record.
+fn writers(shard: usize, record: &Record) -> impl Iterator<Item = Who> {
+    let epochs = record.fences.iter().map(|(_, epoch)| *epoch);
+    epochs.map(move |epoch| Who { shard, epoch })
 }
 
 /// Which engine wrote an entry, and to which endpoint it is.
