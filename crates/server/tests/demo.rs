@@ -118,6 +118,11 @@ fn bench_prints_one_object_and_loses_nothing() {
             "{name}: {figures}"
         );
     }
+    for name in ["encrypt_us", "floor_us", "end_to_end_per_s", "limit_per_s"] {
+        let figure = figures["web_push"][name].as_f64();
+        assert!(figure.is_some_and(|it| it > 0.0), "{name}: {figures}");
+    }
+    assert_eq!(figures["web_push"]["lost"], 0, "{figures}");
     assert!(figures["void"].is_boolean());
     for name in ["lost", "duplicates"] {
         assert_eq!(figures[name], 0, "{name}: {figures}");

@@ -10,6 +10,7 @@ mod disk;
 mod growth;
 mod hang;
 mod load;
+mod npm;
 mod process;
 mod raw;
 mod recovery;

@@ -28,6 +28,8 @@ const STALL_MS_MAX: u64 = 15_000;
 pub(super) struct Sink {
     child: Child,
     address: SocketAddr,
+    /// Its URL with TLS, and the PEM by which it is trusted.
+    tls: (String, String),
     api: Api,
 }
 
@@ -39,6 +41,8 @@ impl Sink {
             .args([
                 "fake",
                 "--listen",
+                "127.0.0.1:0",
+                "--listen-tls",
                 "127.0.0.1:0",
                 "--records",
                 "0",
@@ -62,9 +66,11 @@ impl Sink {
             .as_str()
             .and_then(|url| url.strip_prefix("http://"));
         let address: SocketAddr = url.and_then(|url| url.parse().ok()).ok_or_else(mute)?;
+        let word = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
         Ok(Sink {
             child,
             address,
+            tls: (word("tls_url"), word("ca_pem")),
             api: Api::new(address, ""),
         })
     }
@@ -72,6 +78,11 @@ impl Sink {
     /// URL of a path.
     pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// Its URL with TLS, and the PEM by which it is trusted.
+    pub(super) fn tls(&self) -> (&str, &str) {
+        (&self.tls.0, &self.tls.1)
     }
 
     /// Its host and port.

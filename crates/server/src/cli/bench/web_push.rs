@@ -6,6 +6,7 @@
 //! | `encrypt_us` | those, and the derivation, the cipher and the body around them |
 //! | `limit_per_s` | the raw client writing such pushes to the sink, without an engine |
 //! | `end_to_end_per_s` | the same through the engine, over as many subscriptions |
+//! | `npm_web_push_per_s` | `web-push` of npm to the same sink over TLS, where Node finds it |
 //!
 //! Absent here: a push service's own work. The sink takes everything and looks at nothing.
 
@@ -26,6 +27,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::load::{self, Load, Pace, per_s};
+use super::npm;
 use super::raw;
 use super::stage::Stage;
 use super::{CONNECTIONS, THREADS};
@@ -82,6 +84,10 @@ pub(super) async fn run(
     let crowd = Crowd::new(&stage).map_err(cannot)?;
     progress.phase("Web Push: raw client against the sink", 0);
     let limit_per_s = limit(&crowd, time).await?;
+    progress.phase("Web Push: npm's web-push against the sink", 0);
+    let (base, pem) = stage.sink.tls();
+    let payload = load::payload(1, load::now_us());
+    let npm_per_s = npm::per_s(base, pem, &payload, CONNECTIONS, time, stage.directory()).await?;
     progress.phase("Web Push: full speed", pushes);
     let (end_to_end_per_s, lost) = full(&mut stage, &crowd, pushes, progress).await?;
     stage.engine.stop().await?;
@@ -92,6 +98,7 @@ pub(super) async fn run(
         "limit_per_s": super::round(limit_per_s),
         "end_to_end_per_s": super::round(end_to_end_per_s),
         "ratio": super::round(end_to_end_per_s / limit_per_s),
+        "npm_web_push_per_s": npm_per_s.map(super::round),
         "subscriptions": SUBSCRIPTIONS,
         "pushes": pushes,
         "lost": lost,
