@@ -39,6 +39,20 @@ impl OutcomeKind {
         OutcomeKind::Blocked,
     ];
 
+    /// The word for it in metrics, log lines, the journal's export and the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            OutcomeKind::Accept => "accept",
+            OutcomeKind::Retry => "retry",
+            OutcomeKind::Throttle => "throttle",
+            OutcomeKind::Reject => "reject",
+            OutcomeKind::Gone => "gone",
+            OutcomeKind::Unknown => "unknown",
+            OutcomeKind::Blocked => "blocked",
+        }
+    }
+
     /// The kind with this stored number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<OutcomeKind> {

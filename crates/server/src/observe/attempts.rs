@@ -16,7 +16,7 @@ use postrider_core::event::Event;
 use postrider_core::observation::Attempt;
 use serde::Serialize;
 
-use super::metrics::{Metrics, kind_name};
+use super::metrics::Metrics;
 use crate::channel::webhook::trace;
 
 /// Bytes that are gathered before they are written.
@@ -155,7 +155,7 @@ fn render(line: &AttemptLine, buffer: &mut Vec<u8>) {
         endpoint: attempt.endpoint.0,
         attempt: attempt.attempt,
         policy_version: attempt.policy.0,
-        outcome: kind_name(attempt.kind),
+        outcome: attempt.kind.name(),
         cause: attempt.cause.code(),
         http_status: Some(attempt.http_status).filter(|&http_status| http_status != 0),
         latency_ms: attempt.latency_ms,

@@ -254,7 +254,7 @@ impl Metrics {
     pub fn attempt(&self, kind: OutcomeKind, cause: Cause) {
         let place = usize::from(cause.number()) * OutcomeKind::ALL.len() + (kind as usize - 1);
         let labels = || AttemptLabels {
-            outcome: kind_name(kind),
+            outcome: kind.name(),
             cause: cause.code(),
         };
         self.attempt_handles[place]
@@ -299,20 +299,6 @@ impl Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics")
-    }
-}
-
-/// The word for an outcome's kind in metrics, log lines and the API.
-#[must_use]
-pub fn kind_name(kind: OutcomeKind) -> &'static str {
-    match kind {
-        OutcomeKind::Accept => "accept",
-        OutcomeKind::Retry => "retry",
-        OutcomeKind::Throttle => "throttle",
-        OutcomeKind::Reject => "reject",
-        OutcomeKind::Gone => "gone",
-        OutcomeKind::Unknown => "unknown",
-        OutcomeKind::Blocked => "blocked",
     }
 }
 

@@ -1,8 +1,9 @@
 //! `postrider bench`: what this machine can do, with the engine and without.
 //!
 //! Sink, engine and load generator are processes of their own on one machine, so every figure is a
-//! share of it. The raw client and an independent generator run against the same sink in the same
-//! run: where these two differ by more than 15 %, the run is void.
+//! share of it. The raw client and an independent generator repeat the same hand-over against the
+//! same sink in the same run, headers, signatures and body: where these two differ by more than
+//! 15 %, the run is void.
 //!
 //! Absent here: a verdict. The figures are compared with budgets by whoever reads them.
 
@@ -28,7 +29,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use self::load::{Load, Pace, payload, per_s};
-use self::raw::Raw;
+use self::raw::{HandOver, Raw};
 use self::stage::{Stage, Stretch};
 use super::demo::progress::Progress;
 use super::failure::{Failure, Outcome};
@@ -224,17 +225,17 @@ async fn whole(
 async fn limit(stage: &Stage, time: Duration) -> Result<(Raw, Option<f64>), Failure> {
     let url = stage.sink.url("/raw/0");
     let body = payload(1, load::now_us());
-    let bytes = Bytes::from(body.clone());
+    let hand_over = Arc::new(HandOver::new(&url, Bytes::from(body.clone()))?);
     let mut best: Option<Raw> = None;
     let mut best_wrk: Option<f64> = None;
     for _ in 0..TURNS {
-        let (to, bytes) = (url.clone(), bytes.clone());
-        let raw =
-            tokio::task::spawn_blocking(move || raw::run(&to, &bytes, CONNECTIONS, THREADS, time));
+        let same = Arc::clone(&hand_over);
+        let raw = tokio::task::spawn_blocking(move || raw::run(&same, CONNECTIONS, THREADS, time));
         let raw = raw.await;
         let raw = raw.map_err(|e| Failure::no("the raw client ended badly").because(e))??;
         best = best.filter(|best| best.per_s > raw.per_s).or(Some(raw));
-        let wrk = wrk::per_s(&url, &body, CONNECTIONS, THREADS, time, stage.directory()).await?;
+        let (headers, home) = (hand_over.headers(), stage.directory());
+        let wrk = wrk::per_s(&url, headers, &body, CONNECTIONS, THREADS, time, home).await?;
         best_wrk = best_wrk
             .filter(|best| wrk.is_none_or(|wrk| *best > wrk))
             .or(wrk);

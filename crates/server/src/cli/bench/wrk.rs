@@ -2,6 +2,7 @@
 //!
 //! Absent here: our own code. `wrk` is used if it is installed, and nothing is said if it is not.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,9 +11,11 @@ use tokio::process::Command;
 
 use crate::cli::failure::Failure;
 
-/// Requests a second that `wrk` makes with `connections`; `None` if there is no `wrk`.
-pub(super) async fn per_s(
+/// Requests a second that `wrk` makes with `connections`, each of them with these headers and this
+/// body; `None` if there is no `wrk`.
+pub(super) async fn per_s<'a>(
     url: &str,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
     body: &str,
     connections: usize,
     threads: usize,
@@ -21,7 +24,7 @@ pub(super) async fn per_s(
 ) -> Result<Option<f64>, Failure> {
     let cannot = |error| Failure::no("wrk could not be run").because(error);
     let script = directory.join("wrk.lua");
-    std::fs::write(&script, lua(body)).map_err(cannot)?;
+    std::fs::write(&script, lua(headers, body)).map_err(cannot)?;
     let ran = Command::new("wrk")
         .arg(format!("-t{threads}"))
         .arg(format!("-c{connections}"))
@@ -39,11 +42,15 @@ pub(super) async fn per_s(
     }
 }
 
-fn lua(body: &str) -> String {
-    format!(
-        "wrk.method = \"POST\"\nwrk.body = [==[{body}]==]\n\
-         wrk.headers[\"Content-Type\"] = \"application/json\"\n"
-    )
+/// A script that says the same every time. A header's value is visible ASCII, whose literals are
+/// alike in Rust and Lua.
+fn lua<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, body: &str) -> String {
+    let mut script = format!("wrk.method = \"POST\"\nwrk.body = [==[{body}]==]\n");
+    for (name, value) in headers {
+        // Writing to a string cannot go wrong.
+        let _ = writeln!(script, "wrk.headers[{name:?}] = {value:?}");
+    }
+    script
 }
 
 fn rate(output: &str) -> Option<f64> {
@@ -55,12 +62,21 @@ fn rate(output: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::rate;
+    use super::{lua, rate};
 
     #[test]
     fn the_rate_is_read() {
         let output = "  1114520 requests in 5.10s\nRequests/sec: 218529.39\nTransfer/sec: 1MB\n";
         assert_eq!(rate(output), Some(218_529.39));
         assert_eq!(rate("unable to connect"), None);
+    }
+    #[test]
+    fn the_script_says_headers_and_body() {
+        let script = lua([("a-b", "t=1,v1=\"x\"")].into_iter(), "{}");
+        assert!(
+            script.contains("wrk.headers[\"a-b\"] = \"t=1,v1=\\\"x\\\"\""),
+            "{script}"
+        );
+        assert!(script.contains("wrk.body = [==[{}]==]"), "{script}");
     }
 }

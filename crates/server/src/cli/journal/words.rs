@@ -3,7 +3,7 @@
 //! Absent here: payloads and addresses, which are not in the journal.
 
 use postrider_core::ledger::{Admitted, Entry, Fact, Next};
-use postrider_core::outcome::{Outcome, OutcomeKind};
+use postrider_core::outcome::Outcome;
 use postrider_core::time::Time;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -78,7 +78,7 @@ fn born(admitted: &Admitted) -> Value {
 fn answer(outcome: &Outcome) -> Map<String, Value> {
     let object = json!({
         "fact": "answered",
-        "outcome": kind(outcome.kind),
+        "outcome": outcome.kind.name(),
         "cause": outcome.cause.code(),
         "may_have_acted": outcome.may_have_acted,
         "unsent": outcome.unsent,
@@ -101,18 +101,6 @@ fn following(next: Next) -> Value {
     }
 }
 
-fn kind(kind: OutcomeKind) -> &'static str {
-    match kind {
-        OutcomeKind::Accept => "accept",
-        OutcomeKind::Retry => "retry",
-        OutcomeKind::Throttle => "throttle",
-        OutcomeKind::Reject => "reject",
-        OutcomeKind::Gone => "gone",
-        OutcomeKind::Unknown => "unknown",
-        OutcomeKind::Blocked => "blocked",
-    }
-}
-
 fn moment(at: Time) -> String {
     jiff::Timestamp::from_millisecond(at.0).map_or_else(
         |_| "9999-12-31T23:59:59.999Z".to_owned(),
@@ -126,6 +114,7 @@ mod tests {
     use postrider_core::cause::Cause;
     use postrider_core::id::{DeliveryId, Seq};
     use postrider_core::ledger::State;
+    use postrider_core::outcome::OutcomeKind;
 
     #[test]
     fn an_answer_says_what_follows_from_it() {

@@ -8,7 +8,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::words::moment;
-use crate::observe::metrics::kind_name;
 
 /// One entry of the journal.
 #[derive(Default, Serialize, ToSchema)]
@@ -196,7 +195,7 @@ pub(super) fn attempts(entries: &[Entry], evidence: Evidence) -> Vec<AttemptView
 fn answer(outcome: &Outcome, evidence: Evidence) -> AnswerView {
     let shown = evidence == Evidence::Shown && !outcome.evidence.is_empty();
     AnswerView {
-        outcome: kind_name(outcome.kind),
+        outcome: outcome.kind.name(),
         http_status: Some(outcome.http_status).filter(|&http_status| http_status != 0),
         latency_ms: outcome.latency_ms,
         may_have_acted: outcome.may_have_acted,
