@@ -138,6 +138,12 @@ pub const PARTS: &[Part] = &[
         needs: &[],
     },
     Part {
+        name: "broadcast",
+        about: "100,000 browsers, a fifth of them gone: each retired once, with a restart between",
+        work: Work::Tests(&["--package", "postrider", "--test", "dead_devices"]),
+        needs: &[],
+    },
+    Part {
         name: "reactions",
         about: "what providers' answers mean, against a second list",
         work: Work::Tests(&["--package", "postrider", "--test", "reactions*"]),
