@@ -14,13 +14,16 @@ public struct PostriderPush {
 
     /// None if the push does not come from Postrider.
     public init?(userInfo: [AnyHashable: Any]) {
-        guard let postrider = userInfo["postrider"] as? [String: Any],
-            let id = postrider["id"] as? String
+        let postrider = userInfo["postrider"] as? [String: Any]
+        let receipt = postrider?["receipt"] as? [String: Any]
+        // Through Firebase, whose `data` holds texts only, the same travels as values of their own.
+        guard let id = postrider?["id"] as? String ?? userInfo["postrider_id"] as? String
         else { return nil }
-        let receipt = postrider["receipt"] as? [String: Any]
+        let url = receipt?["url"] as? String ?? userInfo["postrider_receipt_url"] as? String
+        let token = receipt?["token"] as? String ?? userInfo["postrider_receipt_token"] as? String
         self.id = id
-        receiptURL = (receipt?["url"] as? String).flatMap { URL(string: $0) }
-        receiptToken = receipt?["token"] as? String
+        receiptURL = url.flatMap { URL(string: $0) }
+        receiptToken = token
     }
 }
 
