@@ -2,7 +2,7 @@
 //!
 //! Absent here: deciding, and order. Both are the production engine's and executor's.
 
-use postrider_core::endpoint::Gate;
+use postrider_core::endpoint::{Gate, Reach};
 use postrider_core::engine::{Input, Reply};
 use postrider_core::id::{Ask, Epoch};
 use postrider_core::lease::Stand;
@@ -123,8 +123,16 @@ impl World {
         let told: Vec<Gate> = inputs.iter().filter_map(gate_of).collect();
         owned.executor.turn(now, inputs);
         self.show(node, who, now);
+        // What one turn takes in counts for what the same turn lets go, wherever in it that stood:
+        // an endpoint that was opened may be sent to, and one that was shut may have been before.
+        let opens = |gate: &&Gate| gate.reach == Reach::Open;
+        for gate in told.iter().filter(opens) {
+            self.eyes.see(self.now, &Happened::Told { who, gate });
+        }
         self.hand_out(node, who, now);
-        for gate in &told {
+        let shut: Vec<_> = told.iter().filter(|gate| !opens(gate)).collect();
+        let changed = |gate: &&Gate| shut.iter().any(|other| other.endpoint == gate.endpoint);
+        for gate in told.iter().filter(changed) {
             self.eyes.see(self.now, &Happened::Told { who, gate });
         }
         self.plan_turn(node, who, now);
