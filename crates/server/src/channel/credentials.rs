@@ -69,7 +69,7 @@ pub fn web_push(
 /// [`CredentialFault`].
 pub fn apns(
     topic: &str,
-    sandbox: bool,
+    environment: apns::Environment,
     signer: Option<ApnsSigner>,
     has_certificate: bool,
 ) -> Result<Credentials, CredentialFault> {
@@ -96,7 +96,7 @@ pub fn apns(
     }
     Ok(Credentials::Apns {
         topic: topic.to_owned(),
-        sandbox,
+        sandbox: environment == apns::Environment::Sandbox,
         signer,
     })
 }

@@ -24,7 +24,7 @@ use crate::config::{Config, Network};
 use crate::entropy::Entropy;
 use crate::observe::{AttemptLog, Metrics, Observer};
 use crate::receipts::ReceiptTokens;
-use crate::registry::{Endpoint, KeyPace, Registry, RegistryError};
+use crate::registry::{KeyPace, Registry, RegistryError};
 use crate::stamp::OuterIds;
 use crate::store::embedded::{self, OpenError, Retention};
 use crate::store::{Fatal, Ledger, Reader, Recovery};
@@ -116,13 +116,7 @@ impl Node {
         let registry = Arc::new(Registry::open(dir, &vault, key_pace(config))?);
         let clock = Arc::new(Clock::starting(recovery.last_at));
         registry.apply_policies(config.policies.iter().cloned(), clock.now())?;
-        for (endpoint, at) in &recovery.retired {
-            // One that was registered again since then lives on.
-            let stale = |endpoint: Arc<Endpoint>| *at < endpoint.registered_at();
-            if !registry.endpoint(*endpoint).is_some_and(stale) {
-                registry.retire(*endpoint, Cause::Gone, *at)?;
-            }
-        }
+        retire_again(&registry, &recovery)?;
         let gauges = Arc::new(Gauges::default());
         let ids = Arc::new(OuterIds::new(&vault));
         let receipt_url = Some(config.push.receipt_url.as_str());
@@ -186,6 +180,20 @@ impl Node {
         self.watching.abort();
         self.engine.stop(self.drain)
     }
+}
+
+/// Retires what the journal says is gone: the process may have ended before the registry knew. What
+/// was registered again since then lives on.
+fn retire_again(registry: &Registry, recovery: &Recovery) -> Result<(), RegistryError> {
+    let registered_at = |id| {
+        registry
+            .endpoint(id)
+            .map(|endpoint| endpoint.registered_at())
+    };
+    let gone = recovery.retired.iter();
+    let gone = gone.filter(|(id, at)| registered_at(*id).is_some_and(|since| since <= *at));
+    let gone: Vec<_> = gone.map(|(id, at)| (*id, Cause::Gone, *at)).collect();
+    registry.retire_all(&gone)
 }
 
 /// Where the master key lies.

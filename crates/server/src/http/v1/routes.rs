@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::Page;
 use super::endpoint_in::TlsIn;
+use crate::channel::apns::Environment;
 use crate::channel::credentials::{self, CredentialFault};
 use crate::http::access::Caller;
 use crate::http::body::{Json, Name};
@@ -305,7 +306,11 @@ impl ApnsIn {
             _ => None,
         };
         let certificate = tls.is_some_and(TlsIn::has_client_certificate);
-        credentials::apns(&self.topic, self.sandbox, signer, certificate)
+        let environment = match self.sandbox {
+            true => Environment::Sandbox,
+            false => Environment::Production,
+        };
+        credentials::apns(&self.topic, environment, signer, certificate)
     }
 }
 
