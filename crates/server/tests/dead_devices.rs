@@ -72,12 +72,12 @@ async fn the_dead_are_retired_once_and_the_living_are_not_touched() {
             "nobody has to look at a browser that left"
         );
         let answers = &seen[&browser.token];
-        assert_eq!(
-            answers.len(),
-            row.attempt as usize,
+        let requests = answers.len();
+        assert!(
+            requests <= row.attempt as usize,
             "every request is an attempt"
         );
-        assert!(row.attempt == 1 || row.may_have_acted, "{answers:?}");
+        assert!(requests == 1 || row.may_have_acted, "{answers:?}");
         let gone = answers.iter().filter(|answer| **answer == 410).count();
         let last = answers.last() == Some(&410);
         assert_eq!((gone, last), (usize::from(browser.dead), browser.dead));
