@@ -23,7 +23,7 @@ pub struct ReceiptTokens {
 }
 
 /// What a notification carries so that its device can answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ReceiptAsk {
     /// Where to.
     pub url: Box<str>,

@@ -12,7 +12,10 @@ pub mod apns;
 pub mod credentials;
 pub mod fcm;
 pub mod reaction;
+pub(crate) mod reading;
 pub mod registration;
+mod retry_after;
+mod told;
 pub mod web_push;
 pub mod webhook;
 
@@ -26,6 +29,9 @@ use postrider_core::event::Event;
 use postrider_core::id::CorrelationId;
 use postrider_core::outcome::Outcome;
 use postrider_core::time::Time;
+
+pub use retry_after::{RETRY_AFTER_MAX_MS, retry_after_ms};
+pub use told::Told;
 
 /// The key under which a repeat, or a newer one of the same thread, takes the place of what a
 /// device shows: 32 characters of base64url, which every provider takes. Of the caller's collapse

@@ -412,8 +412,16 @@ impl Row {
             wait_min_ms: wait(take("wait_s"))?,
             alert: boolean(take("alert"))?.unwrap_or_default(),
         };
+        let ends = matches!(
+            row.action,
+            Action::Retire | Action::Quarantine | Action::Detach
+        );
         match table.keys().next() {
             Some(key) => Err(broken(key, "is no field of a row")),
+            None if ends && row.kind != OutcomeKind::Gone => Err(broken(
+                "kind",
+                "must be \"gone\" where the action ends the endpoint",
+            )),
             None => Ok(row),
         }
     }
@@ -628,6 +636,10 @@ two = ["two.example", "two.test"]
             (
                 r#"kind = "gone", cause = "GONE", reason = """#,
                 "`reason` must be a text that is not empty, not \"\"",
+            ),
+            (
+                r#"kind = "reject", cause = "NOT_FOUND", action = "retire""#,
+                "`kind` must be \"gone\" where the action ends the endpoint",
             ),
             (
                 r#"kind = "gone", cause = "GONE", colour = 1"#,

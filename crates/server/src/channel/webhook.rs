@@ -26,13 +26,10 @@
 mod answers;
 mod encode;
 mod headers;
-mod retry_after;
 mod secret;
 mod trace;
 
-pub(in crate::channel) use answers::{evidence, troubled};
 pub use headers::{HEADER_BYTES_MAX, HEADERS_MAX, HeaderFault, check_headers};
-pub use retry_after::{RETRY_AFTER_MAX_MS, retry_after_ms};
 pub use secret::{SECRET_BYTES, SECRET_PREFIX, SecretFault, generate_secret, parse_secret};
 pub use trace::{Trace, trace};
 
@@ -41,6 +38,7 @@ use postrider_core::dispatch::Dispatch;
 use postrider_core::event::Event;
 use postrider_core::time::Time;
 
+use crate::channel::reading::Place;
 use crate::channel::{Answer, Attempted, Channel, Request};
 use crate::registry::Endpoint;
 
@@ -94,15 +92,11 @@ impl Prepared {
     /// # Errors
     /// [`PrepareFault`], for what should have been refused when the endpoint was written.
     pub fn new(endpoint: &Endpoint) -> Result<Prepared, PrepareFault> {
-        let path = endpoint.url.path();
-        let target = match endpoint.url.query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
-        };
+        let place = Place::of(&endpoint.url).ok_or(PrepareFault::Url)?;
         let keys = endpoint.secrets.iter().map(secret::SigningKey::new);
         Ok(Prepared {
-            uri: Uri::try_from(target).map_err(|_| PrepareFault::Url)?,
-            fixed: headers::fixed(&endpoint.url, &endpoint.headers)?,
+            uri: place.uri,
+            fixed: headers::fixed(place.host, &endpoint.headers)?,
             keys: keys.collect::<Result<_, _>>()?,
         })
     }

@@ -16,16 +16,16 @@ use postrider_core::dispatch::Dispatch;
 use postrider_core::endpoint::Channel as Way;
 use postrider_core::event::Event;
 use postrider_core::id::RouteId;
-use postrider_core::outcome::{Outcome, OutcomeKind};
+use postrider_core::outcome::OutcomeKind;
 use postrider_core::time::Time;
 use secrecy::ExposeSecret as _;
-use uuid::Uuid;
 
 use super::client::{Client, Host};
-use crate::channel::reaction::{Action, Reaction, Reactions, Scope, TableFault};
+use crate::channel::reaction::{Reaction, Reactions, Scope, TableFault};
+use crate::channel::reading::unsendable;
 use crate::channel::webhook::{self, Webhook};
-use crate::channel::{Answer, Attempted, Channel as _, apns, fcm, replace_key, web_push};
-use crate::receipts::{ReceiptAsk, ReceiptTokens};
+use crate::channel::{Answer, Attempted, Channel as _, Told, apns, fcm, web_push};
+use crate::receipts::ReceiptTokens;
 use crate::registry::{Credentials, FcmTarget, Registry, Route};
 
 /// What the push channels work with, beside the endpoint.
@@ -192,28 +192,12 @@ impl Push {
         Ok(kit)
     }
 
-    /// What a reaction asks for beside the outcome: an address that leads nowhere any more ends its
-    /// endpoint, whatever the provider calls it, and some answers a person should look at.
+    /// What a reaction asks for beside the outcome: some answers a person should look at.
     fn follow(&self, way: Way, attempted: Attempted, reaction: Option<Reaction>) -> Attempted {
-        let Some(reaction) = reaction else {
-            return attempted;
-        };
-        if reaction.alert {
+        if reaction.is_some_and(|reaction| reaction.alert) {
             self.alert(way, &attempted);
         }
-        let ends = matches!(
-            reaction.action,
-            Action::Retire | Action::Quarantine | Action::Detach
-        );
-        match attempted {
-            Attempted::Answered(outcome) if ends && outcome.kind == OutcomeKind::Reject => {
-                Attempted::Answered(Outcome {
-                    kind: OutcomeKind::Gone,
-                    ..outcome
-                })
-            }
-            other => other,
-        }
+        attempted
     }
 
     /// Says once that what is sent is longer than some devices can get.
@@ -296,11 +280,11 @@ impl Line {
                 return Webhook.classify(answer, then);
             }
             (_, Some(push)) => push,
-            (_, None) => return refused(OutcomeKind::Reject, Cause::RouteUnusable, ""),
+            (_, None) => return unsendable(OutcomeKind::Reject, Cause::RouteUnusable, ""),
         };
         let told = Told::of(event, dispatch, &push.receipts);
         match &self.way {
-            Prepared::Webhook(_) => refused(OutcomeKind::Reject, Cause::RouteUnusable, ""),
+            Prepared::Webhook(_) => unsendable(OutcomeKind::Reject, Cause::RouteUnusable, ""),
             Prepared::WebPush(prepared) => {
                 self.web_push(client, push, prepared, &told, errand).await
             }
@@ -324,33 +308,23 @@ impl Line {
         client: &Arc<Client>,
         push: &Push,
         prepared: &web_push::Prepared,
-        told: &Told,
+        told: &Told<'_>,
         errand: Errand<'_>,
     ) -> Attempted {
-        let content = web_push::Told {
-            payload: &errand.event.payload,
-            id: told.id,
-            sequence: told.sequence,
-            replace_key: &told.replace_key,
-            urgency: errand.event.urgency,
-            expires_at: errand.dispatch.expires_at,
-            only_now: false,
-            receipt: told.receipt(),
-        };
         let Ok(fresh) = web_push::Fresh::draw() else {
-            return refused(
+            return unsendable(
                 OutcomeKind::Retry,
                 Cause::ConnectFailed,
                 "no random numbers",
             );
         };
-        let written = web_push::encode(prepared, &content, push.padding, &fresh, errand.now);
+        let written = web_push::encode(prepared, told, push.padding, &fresh, errand.now);
         let request = match written {
             Ok(written) => {
                 push.mind_length(written.plaintext_bytes);
                 written.request
             }
-            Err(cause) => return refused(OutcomeKind::Reject, cause, ""),
+            Err(cause) => return unsendable(OutcomeKind::Reject, cause, ""),
         };
         let answer = client.send(&self.host, request).await;
         let then = after(errand.now, &answer);
@@ -365,24 +339,14 @@ impl Line {
         push: &Push,
         prepared: &apns::Prepared,
         kit: &Kit,
-        told: &Told,
+        told: &Told<'_>,
         errand: Errand<'_>,
     ) -> Attempted {
         let Kit::Apns { tokens, .. } = kit else {
-            return refused(OutcomeKind::Blocked, Cause::RouteUnusable, "");
-        };
-        let content = apns::Told {
-            payload: &errand.event.payload,
-            id: told.id,
-            sequence: told.sequence,
-            replace_key: &told.replace_key,
-            urgency: errand.event.urgency,
-            admitted_at: errand.dispatch.admitted_at,
-            expires_at: errand.dispatch.expires_at,
-            receipt: told.receipt(),
+            return unsendable(OutcomeKind::Blocked, Cause::RouteUnusable, "");
         };
         let bearer = tokens.as_ref().map(|tokens| tokens.bearer(errand.now));
-        let request = match apns::encode(prepared, bearer.clone(), &content, errand.now) {
+        let request = match apns::encode(prepared, bearer.clone(), told, errand.now) {
             Ok(request) => request,
             Err(fault) => return apns::unfit(&fault),
         };
@@ -403,7 +367,7 @@ impl Line {
         push: &Push,
         prepared: &fcm::Prepared,
         (target, kit, token_host): (&FcmTarget, &Kit, &Arc<Host>),
-        told: &Told,
+        told: &Told<'_>,
         errand: Errand<'_>,
     ) -> Attempted {
         let Kit::Fcm {
@@ -412,7 +376,7 @@ impl Line {
             pace,
         } = kit
         else {
-            return refused(OutcomeKind::Blocked, Cause::RouteUnusable, "");
+            return unsendable(OutcomeKind::Blocked, Cause::RouteUnusable, "");
         };
         let mut errand = errand;
         match fcm::quota::take(pace, errand.now) {
@@ -424,7 +388,7 @@ impl Line {
             // The whole project waits, and nothing of it spends an attempt.
             Err(_) => {
                 let detail = "Google asked the project to wait, or its quota is used up";
-                return refused(OutcomeKind::Blocked, Cause::RateLimited, detail);
+                return unsendable(OutcomeKind::Blocked, Cause::RateLimited, detail);
             }
         }
         let fetch = async |request| client.send(token_host, request).await;
@@ -432,22 +396,11 @@ impl Line {
             Ok(bearer) => bearer,
             Err(fault) => return fcm::untokened(&fault),
         };
-        let content = fcm::Told {
-            target: match target {
-                FcmTarget::Token(token) => fcm::Target::Token(token),
-                FcmTarget::Fid(fid) => fcm::Target::Fid(fid),
-            },
-            payload: &errand.event.payload,
-            id: told.id,
-            sequence: told.sequence,
-            replace_key: &told.replace_key,
-            collapses: !errand.event.collapse_key.is_empty(),
-            urgency: errand.event.urgency,
-            expires_at: errand.dispatch.expires_at,
-            receipt: told.receipt(),
-            validate_only: false,
+        let target = match target {
+            FcmTarget::Token(token) => fcm::Target::Token(token),
+            FcmTarget::Fid(fid) => fcm::Target::Fid(fid),
         };
-        let request = match fcm::encode(prepared, &bearer.header, &content, errand.now) {
+        let request = match fcm::encode(prepared, &bearer.header, told, target.into(), errand.now) {
             Ok(request) => request,
             Err(fault) => return fcm::unfit(&fault),
         };
@@ -468,40 +421,6 @@ impl Line {
     }
 }
 
-/// What each push channel tells a device beside the payload.
-struct Told {
-    id: Uuid,
-    sequence: Option<u64>,
-    replace_key: String,
-    receipt: Option<ReceiptAsk>,
-}
-
-impl Told {
-    fn of(event: &Event, dispatch: &Dispatch, receipts: &ReceiptTokens) -> Told {
-        Told {
-            id: Uuid::from_u128(dispatch.correlation.0),
-            sequence: dispatch.lane.map(|lane| lane.sequence),
-            replace_key: replace_key(&event.collapse_key, dispatch.correlation),
-            receipt: receipts.ask(dispatch.correlation),
-        }
-    }
-
-    fn receipt(&self) -> Option<(&str, &str)> {
-        let ask = self.receipt.as_ref()?;
-        Some((&ask.url, &ask.token))
-    }
-}
-
 fn after(now: Time, answer: &Answer) -> Time {
     now.plus(i64::from(answer.total_ms))
-}
-
-/// What becomes of an attempt that was not made because it cannot be.
-pub(super) fn refused(kind: OutcomeKind, cause: Cause, detail: &str) -> Attempted {
-    Attempted::Answered(Outcome {
-        unsent: true,
-        may_have_acted: false,
-        evidence: detail.as_bytes().into(),
-        ..Outcome::bare(kind, cause)
-    })
 }

@@ -42,13 +42,14 @@ use postrider_core::outcome::OutcomeKind;
 use postrider_core::time::Time;
 use url::Url;
 
+use crate::channel::reading::unsendable;
 use crate::channel::webhook::{self, PrepareFault, Webhook};
 use crate::channel::{
     Answer, Attempted, Channel as _, Fault, Request, Trouble, apns, fcm, web_push,
 };
 use crate::registry::{Endpoint, Kind, Route, TlsProfile};
 use client::{Client, Host, HostKey, Manner};
-use lines::{Errand, Kit, Line, Prepared as Way, Push, Unusable, refused};
+use lines::{Errand, Kit, Line, Prepared as Way, Push, Unusable};
 use tls::{Speaks, TlsConfigs};
 
 /// Endpoints whose preparation is kept at the most; about 3 KiB each.
@@ -396,15 +397,17 @@ impl EndpointFault {
                 Webhook.classify(self.trouble().into(), now)
             }
             EndpointFault::NoRoute | EndpointFault::Route(_) => {
-                refused(OutcomeKind::Blocked, Cause::RouteUnusable, &detail)
+                unsendable(OutcomeKind::Blocked, Cause::RouteUnusable, &detail)
             }
             // The client has to subscribe again; until then nothing can reach it.
             EndpointFault::WebPush(fault) if fault.cause() == Cause::KeyMismatch => {
-                refused(OutcomeKind::Gone, Cause::KeyMismatch, &detail)
+                unsendable(OutcomeKind::Gone, Cause::KeyMismatch, &detail)
             }
-            EndpointFault::WebPush(fault) => refused(OutcomeKind::Reject, fault.cause(), &detail),
+            EndpointFault::WebPush(fault) => {
+                unsendable(OutcomeKind::Reject, fault.cause(), &detail)
+            }
             EndpointFault::Apns(_) | EndpointFault::Fcm(_) => {
-                refused(OutcomeKind::Reject, Cause::RouteUnusable, &detail)
+                unsendable(OutcomeKind::Reject, Cause::RouteUnusable, &detail)
             }
         }
     }

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use postrider::channel::fcm::compose::{Target, Told, compose};
+use postrider::channel::Told;
+use postrider::channel::fcm::compose::{Ask, Target, compose};
 use postrider::fake::fcm::{Kind, REQUEST};
+use postrider::receipts::ReceiptAsk;
 use postrider_core::event::Urgency;
 use postrider_core::time::Time;
 use serde_json::{Value, json};
@@ -135,18 +137,20 @@ pub fn check(request: &[u8]) -> Vec<String> {
     found
 }
 
-fn told<'a>(payload: &'a [u8], target: Target<'a>) -> Told<'a> {
+fn told(payload: &[u8]) -> Told<'_> {
     Told {
-        target,
         payload,
         id: Uuid::from_u128(7),
         sequence: Some(9),
-        replace_key: REPLACE_KEY,
+        replace_key: REPLACE_KEY.into(),
         collapses: true,
         urgency: Urgency::High,
+        admitted_at: NOW,
         expires_at: NOW.plus(60_000),
-        receipt: Some(("https://r.example", "proof")),
-        validate_only: true,
+        receipt: Some(ReceiptAsk {
+            url: "https://r.example".into(),
+            token: "proof".into(),
+        }),
     }
 }
 
@@ -203,17 +207,20 @@ fn every_request_fits_the_published_schema() {
         for target in [Target::Token("t"), Target::Fid("f")] {
             for urgency in Urgency::ALL {
                 for flag in [false, true] {
-                    let full = told(&payload, target);
+                    let full = told(&payload);
                     let told = Told {
                         urgency,
                         sequence: full.sequence.filter(|_| flag),
                         receipt: full.receipt.filter(|_| flag),
                         collapses: flag,
-                        validate_only: flag,
                         expires_at: if flag { Time::NEVER } else { NOW },
                         ..full
                     };
-                    let request = compose(&told, NOW).unwrap();
+                    let ask = Ask {
+                        target,
+                        validate_only: flag,
+                    };
+                    let request = compose(&told, ask, NOW).unwrap();
                     let found = check(&request);
                     let text = String::from_utf8(request).unwrap();
                     assert!(found.is_empty(), "{found:#?}\n{text}");
@@ -228,7 +235,12 @@ fn every_request_fits_the_published_schema() {
 #[test]
 fn the_check_finds_what_does_not_fit() {
     let with = |change: &dyn Fn(&mut Value)| {
-        let request = compose(&told(b"{\"notification\":{}}", Target::Token("t")), NOW).unwrap();
+        let request = compose(
+            &told(b"{\"notification\":{}}"),
+            Target::Token("t").into(),
+            NOW,
+        )
+        .unwrap();
         let mut request: Value = serde_json::from_slice(&request).unwrap();
         change(&mut request);
         check(&serde_json::to_vec(&request).unwrap()).join("; ")

@@ -10,10 +10,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http_body_util::BodyExt as _;
 use others::Other;
+use postrider::channel::Told;
 use postrider::channel::reaction::Reactions;
 use postrider::channel::web_push::encrypt::Ephemeral;
 use postrider::channel::web_push::vapid::{Credentials, VapidKey};
-use postrider::channel::web_push::{self, Fresh, Padding, Prepared, Told};
+use postrider::channel::web_push::{self, Fresh, Padding, Prepared};
 use postrider::fake::push::{ACKNOWLEDGED, Agent, End, Pushed};
 use postrider::fake::{Certificate, Fake, Settings, Tls};
 use postrider::registry::WebPushKeys;
@@ -92,10 +93,11 @@ fn what_we_encrypt_is_opened_by_others() {
                 payload: &payload,
                 id: Uuid::new_v4(),
                 sequence: None,
-                replace_key: TOPIC,
+                replace_key: TOPIC.into(),
+                collapses: false,
                 urgency: Urgency::Normal,
+                admitted_at: Time(0),
                 expires_at: Time(60_000),
-                only_now: false,
                 receipt: None,
             };
             let fresh = Fresh::draw().unwrap();

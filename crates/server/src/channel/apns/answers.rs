@@ -3,14 +3,15 @@
 //! Absent here: what follows from an outcome, and the connection that a reaction may be about.
 
 use http::{HeaderName, HeaderValue};
+use postrider_core::cause::Cause;
 use postrider_core::outcome::{Outcome, OutcomeKind};
 use postrider_core::time::Time;
 use serde::Deserialize;
 
 use super::token::ProviderTokens;
 use crate::channel::reaction::{Action, Reaction, Reactions, Said};
-use crate::channel::webhook::{evidence, retry_after_ms, troubled};
-use crate::channel::{Answer, Attempted, Fault, Response, Trouble};
+use crate::channel::reading::{attempted, evidence, provider_id, troubled};
+use crate::channel::{Answer, Attempted, Fault, Response, Trouble, retry_after_ms};
 
 /// Apple's own ids of what it took over; the first is given in the sandbox only, where it leads to
 /// the delivery log of the Push Notifications Console.
@@ -18,8 +19,6 @@ const ID_HEADERS: [HeaderName; 2] = [
     HeaderName::from_static("apns-unique-id"),
     HeaderName::from_static("apns-id"),
 ];
-/// Bytes of such an id that are kept.
-const PROVIDER_ID_BYTES_MAX: usize = 64;
 /// Bytes of a reason that are looked at.
 const REASON_BYTES_MAX: usize = 128;
 /// What is added to a reason that comes again after the provider token was changed because of it.
@@ -83,15 +82,8 @@ pub fn classify(
         }
         Err(trouble) => unanswered(reactions, trouble),
     };
-    let attempted = match outcome {
-        Ok(outcome) => Attempted::Answered(Outcome {
-            latency_ms,
-            ..outcome
-        }),
-        Err(cause) => Attempted::NotSent(cause),
-    };
     Verdict {
-        attempted,
+        attempted: attempted(outcome, latency_ms),
         reaction,
     }
 }
@@ -111,7 +103,7 @@ fn answered(
         let reaction = reactions.react(&said);
         let outcome = Outcome {
             http_status,
-            provider_id: provider_id(response),
+            provider_id: provider_id(&response.headers, &ID_HEADERS),
             ..Outcome::bare(reaction.kind, reaction.cause)
         };
         return (outcome, reaction);
@@ -169,10 +161,7 @@ fn react(
 fn unanswered(
     reactions: &Reactions,
     trouble: Trouble,
-) -> (
-    Result<Outcome, postrider_core::cause::Cause>,
-    Option<Reaction>,
-) {
+) -> (Result<Outcome, Cause>, Option<Reaction>) {
     if trouble.fault == Fault::Unprocessed
         && let Some(words) = farewell(&trouble)
     {
@@ -196,12 +185,4 @@ fn farewell(trouble: &Trouble) -> Option<Words> {
     let rest = trouble.detail.strip_prefix(Trouble::GOAWAY)?;
     let data = rest.split_once(": ").map(|(_, data)| data)?;
     Some(Words::read(data.as_bytes()))
-}
-
-fn provider_id(response: &Response) -> Box<str> {
-    let found = ID_HEADERS
-        .iter()
-        .find_map(|name| response.headers.get(name)?.to_str().ok());
-    let id = found.unwrap_or_default();
-    id.get(..PROVIDER_ID_BYTES_MAX).unwrap_or(id).into()
 }

@@ -28,11 +28,13 @@ use std::collections::BTreeMap;
 
 use postrider_core::cause::Cause;
 use postrider_core::event::Urgency;
-use postrider_core::time::{SECOND_MS, Time};
+use postrider_core::time::SECOND_MS;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
+
+use crate::channel::told::{Told, merge};
+use crate::receipts::ReceiptAsk;
 
 /// Bytes of a body at the most.
 pub const BODY_BYTES_MAX: usize = 4_096;
@@ -42,27 +44,6 @@ pub const BODY_BYTES_VOIP_MAX: usize = 5_120;
 const FORM: [&str; 5] = ["notification", "data", "apns", "fcm", "web_push"];
 /// Bytes of a collapse id at the most.
 pub const COLLAPSE_ID_BYTES_MAX: usize = 64;
-
-/// One notification on its way to one device.
-#[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
-    /// What the application submitted.
-    pub payload: &'a [u8],
-    /// The notification id: the same on each attempt.
-    pub id: Uuid,
-    /// Its place in an order, if it has one.
-    pub sequence: Option<u64>,
-    /// The key under which a repeat replaces it: 32 characters of base64url.
-    pub replace_key: &'a str,
-    /// How soon the device should be woken.
-    pub urgency: Urgency,
-    /// When it was admitted.
-    pub admitted_at: Time,
-    /// When it is not worth showing any more.
-    pub expires_at: Time,
-    /// Where the app sends its receipts, and the proof that it may.
-    pub receipt: Option<(&'a str, &'a str)>,
-}
 
 macro_rules! push_types {
     ($($(#[$doc:meta])* $variant:ident $name:literal $suffix:literal;)*) => {
@@ -224,7 +205,7 @@ pub fn compose(told: &Told<'_>, topic: &str) -> Result<Content, ContentFault> {
         priority: headers.priority(push_type, told.urgency)?,
         collapse_id: headers
             .collapse_id
-            .unwrap_or_else(|| told.replace_key.to_owned()),
+            .unwrap_or_else(|| told.replace_key.clone()),
     })
 }
 
@@ -252,25 +233,19 @@ struct Mark<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    receipt: Option<Receipt<'a>>,
-}
-
-#[derive(Serialize)]
-struct Receipt<'a> {
-    url: &'a str,
-    token: &'a str,
+    receipt: Option<&'a ReceiptAsk>,
 }
 
 impl<'a> Mark<'a> {
-    fn fill(&mut self, told: &Told<'a>, collapse_id: Option<&str>) {
+    fn fill(&mut self, told: &'a Told<'_>, collapse_id: Option<&str>) {
         self.id = told.id.hyphenated().to_string();
         self.key = match collapse_id {
             Some(own) => Cow::Owned(own.to_owned()),
-            None => told.replace_key.into(),
+            None => told.replace_key.as_str().into(),
         };
         self.at = told.admitted_at.0;
         self.sequence = told.sequence;
-        self.receipt = told.receipt.map(|(url, token)| Receipt { url, token });
+        self.receipt = told.receipt.as_ref();
     }
 }
 
@@ -477,27 +452,6 @@ fn merge_member(members: &mut Members<'_>, name: String, patch: Value) {
     }
     merge(&mut value, patch);
     members.insert(name.into(), Member::Made(value));
-}
-
-/// RFC 7396. Its depth has the bound of the parser that read `patch`.
-fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(target) = target else {
-        return;
-    };
-    for (name, patch) in patch {
-        if patch.is_null() {
-            target.remove(&name);
-        } else {
-            merge(target.entry(name).or_insert(Value::Null), patch);
-        }
-    }
 }
 
 /// What of `aps` tells its push type.

@@ -26,18 +26,19 @@ pub mod token;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::Full;
-use postrider_core::outcome::{Outcome, OutcomeKind};
+use postrider_core::outcome::OutcomeKind;
 use postrider_core::time::{DAY_MS, SECOND_MS, Time};
 use url::Url;
 use uuid::Uuid;
 
 pub use answers::{Verdict, classify};
-pub use compose::{ContentFault, PushType, Told};
+pub use compose::{ContentFault, PushType};
 pub use token::{ProviderTokens, SigningFault};
 
-use super::{Attempted, Request};
+use super::reading::{Place, unsendable};
+use super::{Attempted, Request, Told};
 
 /// The reaction table that is built in.
 pub const REACTIONS: &str = include_str!("../reactions/apns.toml");
@@ -131,8 +132,7 @@ pub fn device_url(origin: &str, token: &str) -> Result<Url, url::ParseError> {
 /// What the requests to one device have in common.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    uri: Uri,
-    host: HeaderValue,
+    place: Place,
     topic: Box<str>,
 }
 
@@ -156,14 +156,8 @@ impl Prepared {
         if !is_bundle_id(topic) {
             return Err(PrepareFault::Topic);
         }
-        let host = match (url.host_str(), url.port()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            (Some(host), None) => host.to_owned(),
-            (None, _) => return Err(PrepareFault::Url),
-        };
         Ok(Prepared {
-            uri: Uri::try_from(url.path()).map_err(|_| PrepareFault::Url)?,
-            host: HeaderValue::try_from(host).map_err(|_| PrepareFault::Url)?,
+            place: Place::of(url).ok_or(PrepareFault::Url)?,
             topic: topic.into(),
         })
     }
@@ -182,7 +176,7 @@ pub fn encode(
 ) -> Result<Request, ContentFault> {
     let content = compose::compose(told, &prepared.topic)?;
     let mut headers = HeaderMap::with_capacity(12);
-    headers.insert(HOST, prepared.host.clone());
+    headers.insert(HOST, prepared.place.host.clone());
     if let Some(bearer) = bearer {
         headers.insert(AUTHORIZATION, bearer);
     }
@@ -203,7 +197,7 @@ pub fn encode(
     headers.insert(CONTENT_LENGTH, HeaderValue::from(content.body.len()));
     let mut request = Request::new(Full::new(Bytes::from(content.body)));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = prepared.uri.clone();
+    *request.uri_mut() = prepared.place.uri.clone();
     *request.headers_mut() = headers;
     Ok(request)
 }
@@ -211,11 +205,7 @@ pub fn encode(
 /// What becomes of an attempt whose payload cannot go to APNs.
 #[must_use]
 pub fn unfit(fault: &ContentFault) -> Attempted {
-    Attempted::Answered(Outcome {
-        unsent: true,
-        evidence: fault.to_string().into_bytes().into(),
-        ..Outcome::bare(OutcomeKind::Reject, fault.cause())
-    })
+    unsendable(OutcomeKind::Reject, fault.cause(), &fault.to_string())
 }
 
 /// When APNs may forget it, in seconds since 1970: never 0, which would mean "try once and keep

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use postrider_core::cause::Cause;
 use postrider_core::event::Urgency;
+use postrider_core::outcome::Outcome;
 use postrider_core::outcome::OutcomeKind::{self, Accept, Blocked, Gone, Reject, Retry, Throttle};
 use postrider_core::time::{MINUTE_MS, SECOND_MS, Time};
 use serde_json::{Value, json};
@@ -13,7 +14,8 @@ use uuid::Uuid;
 use super::compose::{BODY_BYTES_MAX, BODY_BYTES_VOIP_MAX, compose};
 use super::*;
 use crate::channel::reaction::{Action, Reactions, Scope};
-use crate::channel::{Answer, Fault, Response, Trouble};
+use crate::channel::{Answer, Attempted, Fault, Response, Trouble};
+use crate::receipts::ReceiptAsk;
 
 const TOPIC_OF_APP: &str = "com.example.app";
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
@@ -24,7 +26,8 @@ fn told(payload: &str) -> Told<'_> {
         payload: payload.as_bytes(),
         id: Uuid::from_u128(0x0123_4567_89AB_4DEF_8123_4567_89AB_CDEF),
         sequence: None,
-        replace_key: KEY,
+        replace_key: KEY.into(),
+        collapses: false,
         urgency: Urgency::Normal,
         admitted_at: Time(1_800_000_000_000),
         expires_at: NOW.plus(60 * MINUTE_MS),
@@ -275,7 +278,10 @@ fn live_activities_get_the_time_of_admission_and_managed_devices_nothing() {
 fn order_and_receipts_are_told_where_there_are_any() {
     let told = Told {
         sequence: Some(9),
-        receipt: Some(("https://r.test/v1/receipts", "secret")),
+        receipt: Some(ReceiptAsk {
+            url: "https://r.test/v1/receipts".into(),
+            token: "secret".into(),
+        }),
         ..told(r#"{"notification":{"title":"T"}}"#)
     };
     let content = compose(&told, TOPIC_OF_APP).unwrap();

@@ -31,7 +31,8 @@ use postrider_core::cause::Cause;
 use postrider_core::event::Urgency;
 use postrider_core::time::{SECOND_MS, Time};
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
+
+use crate::channel::told::{Told, merge_members};
 
 /// Longest that FCM keeps a notification: four weeks.
 pub const TTL_S_MAX: i64 = 28 * 86_400;
@@ -53,30 +54,23 @@ pub enum Target<'a> {
     Fid(&'a str),
 }
 
-/// One notification on its way to one device.
+/// What is asked of FCM.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct Ask<'a> {
     /// Where to.
     pub target: Target<'a>,
-    /// What the application submitted.
-    pub payload: &'a [u8],
-    /// The notification id: the same on each attempt.
-    pub id: Uuid,
-    /// Its place in an order, if it has one.
-    pub sequence: Option<u64>,
-    /// The key under which a repeat replaces it: 32 characters of base64url.
-    pub replace_key: &'a str,
-    /// The application asked for older ones of the same thread to be replaced before they were
-    /// shown. FCM keeps at most four such keys for a device, and slows them down.
-    pub collapses: bool,
-    /// How soon the device should be woken.
-    pub urgency: Urgency,
-    /// When it is not worth showing any more.
-    pub expires_at: Time,
-    /// Where the app sends its receipts, and the proof that it may.
-    pub receipt: Option<(&'a str, &'a str)>,
     /// FCM looks at it and sends nothing.
     pub validate_only: bool,
+}
+
+impl<'a> From<Target<'a>> for Ask<'a> {
+    /// To send it.
+    fn from(target: Target<'a>) -> Ask<'a> {
+        Ask {
+            target,
+            validate_only: false,
+        }
+    }
 }
 
 /// Why a payload cannot go to FCM.
@@ -117,7 +111,7 @@ impl ContentFault {
 ///
 /// # Errors
 /// [`ContentFault`], the first.
-pub fn compose(told: &Told<'_>, now: Time) -> Result<Vec<u8>, ContentFault> {
+pub fn compose(told: &Told<'_>, ask: Ask<'_>, now: Time) -> Result<Vec<u8>, ContentFault> {
     let form = form(told.payload);
     let mut all = match &form {
         Some(form) => from_form(form)?,
@@ -130,14 +124,14 @@ pub fn compose(told: &Told<'_>, now: Time) -> Result<Vec<u8>, ContentFault> {
     if let Some(over) = over {
         merge_over(&mut all, over)?;
     }
-    let (name, address) = match told.target {
+    let (name, address) = match ask.target {
         Target::Token(token) => ("token", token),
         Target::Fid(fid) => ("fid", fid),
     };
     check(&all)?;
     all.insert(name.into(), address.into());
     let mut body = Map::from_iter([("message".into(), Value::Object(all))]);
-    if told.validate_only {
+    if ask.validate_only {
         body.insert("validateOnly".into(), true.into());
     }
     let body = Value::Object(body).to_string().into_bytes();
@@ -228,13 +222,16 @@ fn add_own(all: &mut Map<String, Value>, told: &Told<'_>, visible: bool, now: Ti
         .clamp(0, TTL_S_MAX);
     let data = object(all, "data");
     data.insert("postrider_id".into(), told.id.to_string().into());
-    data.insert("postrider_key".into(), told.replace_key.into());
+    data.insert("postrider_key".into(), told.replace_key.as_str().into());
     if let Some(sequence) = told.sequence {
         data.insert("postrider_sequence".into(), sequence.to_string().into());
     }
-    if let Some((url, token)) = told.receipt {
-        data.insert("postrider_receipt_url".into(), url.into());
-        data.insert("postrider_receipt_token".into(), token.into());
+    if let Some(receipt) = &told.receipt {
+        data.insert("postrider_receipt_url".into(), receipt.url.as_ref().into());
+        data.insert(
+            "postrider_receipt_token".into(),
+            receipt.token.as_str().into(),
+        );
     }
     let android = object(all, "android");
     // What is shown wakes a device as usual; what is for the app alone can wait for its next look.
@@ -249,13 +246,13 @@ fn add_own(all: &mut Map<String, Value>, told: &Told<'_>, visible: bool, now: Ti
     );
     android.insert("ttl".into(), format!("{ttl_s}s").into());
     if told.collapses {
-        android.insert("collapseKey".into(), told.replace_key.into());
+        android.insert("collapseKey".into(), told.replace_key.as_str().into());
     }
     if visible {
         let shown = object(android, "notification");
         shown
             .entry("tag")
-            .or_insert_with(|| told.replace_key.into());
+            .or_insert_with(|| told.replace_key.as_str().into());
     }
     let ends_s = match ttl_s {
         0 => 0,
@@ -303,7 +300,7 @@ fn merge_over(all: &mut Map<String, Value>, over: &Value) -> Result<(), ContentF
             _ => drop(own.insert(name, renamed(value)?)),
         }
     }
-    merge(all, own);
+    merge_members(all, own);
     Ok(())
 }
 
@@ -352,22 +349,6 @@ fn camel(name: &str) -> String {
         camel.push_str(letters.as_str());
     }
     camel
-}
-
-/// A merge patch (RFC 7396): objects are merged, null takes away, everything else replaces.
-fn merge(into: &mut Map<String, Value>, patch: Map<String, Value>) {
-    for (name, value) in patch {
-        match (value, into.get_mut(&name)) {
-            (Value::Null, _) => drop(into.remove(&name)),
-            (Value::Object(patch), Some(Value::Object(there))) => merge(there, patch),
-            (Value::Object(patch), _) => {
-                let mut made = Map::new();
-                merge(&mut made, patch);
-                into.insert(name, made.into());
-            }
-            (value, _) => drop(into.insert(name, value)),
-        }
-    }
 }
 
 /// The object of that name, made if there is none.
@@ -420,31 +401,34 @@ fn content_bytes(value: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::receipts::ReceiptAsk;
+    use uuid::Uuid;
 
     const KEY: &str = "0123456789abcdefghijklmnopqrstuv";
     const NOW: Time = Time(1_795_000_000_500);
 
+    const TOKEN: Target<'_> = Target::Token("t0k3n");
+
     fn told(payload: &str) -> Told<'_> {
         Told {
-            target: Target::Token("t0k3n"),
             payload: payload.as_bytes(),
             id: Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef),
             sequence: None,
-            replace_key: KEY,
+            replace_key: KEY.into(),
             collapses: false,
             urgency: Urgency::Normal,
+            admitted_at: NOW,
             expires_at: NOW.plus(90_999),
             receipt: None,
-            validate_only: false,
         }
     }
 
     fn body(told: &Told<'_>) -> Value {
-        serde_json::from_slice(&compose(told, NOW).unwrap()).unwrap()
+        serde_json::from_slice(&compose(told, TOKEN.into(), NOW).unwrap()).unwrap()
     }
 
     fn fault(payload: &Value) -> ContentFault {
-        compose(&told(&payload.to_string()), NOW).unwrap_err()
+        compose(&told(&payload.to_string()), TOKEN.into(), NOW).unwrap_err()
     }
 
     #[test]
@@ -455,7 +439,10 @@ mod tests {
             "data":{"order":"7","total":12.5,"tags":["a"],"none":null},"apns":{"x":1}}"#;
         let body = body(&Told {
             sequence: Some(4),
-            receipt: Some(("https://r.example/x", "proof")),
+            receipt: Some(ReceiptAsk {
+                url: "https://r.example/x".into(),
+                token: "proof".into(),
+            }),
             ..told(payload)
         });
         let expected = json!({ "message": {
@@ -484,10 +471,8 @@ mod tests {
 
     #[test]
     fn there_is_exactly_one_target_and_only_the_endpoint_names_it() {
-        let fid = body(&Told {
-            target: Target::Fid("f1d"),
-            ..told("x")
-        });
+        let fid = compose(&told("x"), Target::Fid("f1d").into(), NOW).unwrap();
+        let fid: Value = serde_json::from_slice(&fid).unwrap();
         assert_eq!(fid["message"]["fid"], "f1d");
         assert_eq!(fid["message"].get("token"), None);
         for name in TARGETS {
@@ -514,6 +499,7 @@ mod tests {
                 payload: b"\xff\x00",
                 ..told("")
             },
+            TOKEN.into(),
             NOW,
         );
         let bytes: Value = serde_json::from_slice(&bytes.unwrap()).unwrap();
@@ -684,7 +670,7 @@ mod tests {
         let of = |length: usize| json!({ "notification": {}, "data": { "k": "x".repeat(length) } });
         let ours = "postrider_id".len() + 36 + "postrider_key".len() + KEY.len();
         let fits = CONTENT_BYTES_MAX - ours - 1;
-        compose(&told(&of(fits).to_string()), NOW).unwrap();
+        compose(&told(&of(fits).to_string()), TOKEN.into(), NOW).unwrap();
         let over = fault(&of(fits + 1));
         assert_eq!(over, ContentFault::TooLarge(4_097));
         assert_eq!(over.cause(), Cause::ContentTooLarge);

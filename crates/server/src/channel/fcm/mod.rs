@@ -20,7 +20,7 @@ pub mod quota;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderValue, Method};
 use http_body_util::Full;
 use postrider_core::cause::Cause;
 use postrider_core::outcome::{Outcome, OutcomeKind};
@@ -29,12 +29,12 @@ use serde::Deserialize;
 use url::Url;
 
 pub use account::{AccountFault, ServiceAccount};
-pub use compose::{ContentFault, Target, Told};
+pub use compose::{Ask, ContentFault, Target};
 pub use oauth::{Bearer, TokenFault, Tokens};
 
 use super::reaction::{Reaction, Reactions, Said};
-use super::webhook::{evidence, retry_after_ms, troubled};
-use super::{Answer, Attempted, Request, Response};
+use super::reading::{PROVIDER_ID_BYTES_MAX, Place, attempted, evidence, troubled, unsendable};
+use super::{Answer, Attempted, Request, Response, Told, retry_after_ms};
 
 /// Where Google takes requests.
 pub const HOST_NAME: &str = "fcm.googleapis.com";
@@ -42,15 +42,10 @@ pub const HOST_NAME: &str = "fcm.googleapis.com";
 pub const WAIT_MIN_MS: i64 = 10 * SECOND_MS;
 /// The reaction table that is built in.
 pub const REACTIONS: &str = include_str!("../reactions/fcm.toml");
-/// Bytes of a provider's id that are kept.
-const PROVIDER_ID_BYTES_MAX: usize = 255;
 
 /// What the requests to one device have in common.
 #[derive(Clone, Debug)]
-pub struct Prepared {
-    uri: Uri,
-    host: HeaderValue,
-}
+pub struct Prepared(Place);
 
 /// A send URL cannot be written as a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,10 +58,7 @@ impl Prepared {
     /// # Errors
     /// [`UrlFault`].
     pub fn new(url: &Url) -> Result<Prepared, UrlFault> {
-        Ok(Prepared {
-            uri: Uri::try_from(url.path()).map_err(|_| UrlFault)?,
-            host: HeaderValue::try_from(host(url)).map_err(|_| UrlFault)?,
-        })
+        Place::of(url).map(Prepared).ok_or(UrlFault)
     }
 }
 
@@ -88,15 +80,16 @@ pub fn encode(
     prepared: &Prepared,
     bearer: &HeaderValue,
     told: &Told<'_>,
+    ask: Ask<'_>,
     now: Time,
 ) -> Result<Request, ContentFault> {
-    let body = compose::compose(told, now)?;
+    let body = compose::compose(told, ask, now)?;
     let length = body.len();
     let mut request = Request::new(Full::new(Bytes::from(body)));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = prepared.uri.clone();
+    *request.uri_mut() = prepared.0.uri.clone();
     let headers = request.headers_mut();
-    headers.insert(HOST, prepared.host.clone());
+    headers.insert(HOST, prepared.0.host.clone());
     headers.insert(AUTHORIZATION, bearer.clone());
     headers.insert(
         CONTENT_TYPE,
@@ -119,23 +112,15 @@ pub fn classify(
     let response = match answer.said {
         Ok(response) => response,
         Err(trouble) => {
-            let attempted = match troubled(trouble) {
-                Ok(outcome) => Attempted::Answered(Outcome {
-                    latency_ms,
-                    wait_min_ms: WAIT_MIN_MS,
-                    ..outcome
-                }),
-                Err(cause) => Attempted::NotSent(cause),
-            };
-            return (attempted, None);
+            let outcome = troubled(trouble).map(|outcome| Outcome {
+                wait_min_ms: WAIT_MIN_MS,
+                ..outcome
+            });
+            return (attempted(outcome, latency_ms), None);
         }
     };
     let (outcome, reaction) = answered(reactions, &response, then, again);
-    let outcome = Outcome {
-        latency_ms,
-        ..outcome
-    };
-    (Attempted::Answered(outcome), Some(reaction))
+    (attempted(Ok(outcome), latency_ms), Some(reaction))
 }
 
 fn answered(
@@ -201,14 +186,12 @@ pub fn untokened(fault: &TokenFault) -> Attempted {
             let mut trouble = trouble.clone();
             // Whatever of the request for a token was sent, of this one nothing was.
             trouble.progress = super::Progress::Unsent;
-            return match troubled(trouble) {
-                Ok(outcome) => Attempted::Answered(Outcome {
-                    evidence: words.into_bytes().into(),
-                    wait_min_ms: WAIT_MIN_MS,
-                    ..outcome
-                }),
-                Err(cause) => Attempted::NotSent(cause),
-            };
+            let outcome = troubled(trouble).map(|outcome| Outcome {
+                evidence: words.into_bytes().into(),
+                wait_min_ms: WAIT_MIN_MS,
+                ..outcome
+            });
+            return attempted(outcome, 0);
         }
     };
     Attempted::Answered(Outcome {
@@ -227,11 +210,7 @@ pub fn untokened(fault: &TokenFault) -> Attempted {
 /// What becomes of an attempt whose payload cannot go to FCM.
 #[must_use]
 pub fn unfit(fault: &ContentFault) -> Attempted {
-    Attempted::Answered(Outcome {
-        unsent: true,
-        evidence: fault.to_string().into_bytes().into(),
-        ..Outcome::bare(OutcomeKind::Reject, fault.cause())
-    })
+    unsendable(OutcomeKind::Reject, fault.cause(), &fault.to_string())
 }
 
 /// `projects/<project>/messages/<id>`, as FCM names what it took over.
@@ -243,15 +222,6 @@ fn provider_id(body: &[u8]) -> Box<str> {
     let name = serde_json::from_slice(body).map_or_else(|_| String::new(), |it: Accepted| it.name);
     let fits = name.len() <= PROVIDER_ID_BYTES_MAX && name.is_ascii();
     if fits { name.into() } else { "".into() }
-}
-
-/// Host and port as a `Host` header has them.
-fn host(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
 }
 
 #[cfg(test)]

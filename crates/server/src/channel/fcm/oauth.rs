@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderValue, Method};
 use http_body_util::Full;
 use parking_lot::Mutex;
 use postrider_core::time::{MINUTE_MS, SECOND_MS, Time};
@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::account::ServiceAccount;
+use crate::channel::reading::Place;
 use crate::channel::{Answer, Request, Trouble};
 
 /// What a token may do: send, and nothing else in the project.
@@ -118,19 +119,15 @@ pub fn request(account: &ServiceAccount, now: Time) -> Request {
         .append_pair("assertion", &assertion)
         .finish();
     let url = &account.token_url;
-    let target = match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
-    };
     let length = form.len();
     let mut request = Request::new(Full::new(Bytes::from(form)));
     *request.method_mut() = Method::POST;
     // What `Url` has parsed is written in characters that a URI takes.
-    *request.uri_mut() = Uri::try_from(target).unwrap_or_default();
-    let headers = request.headers_mut();
-    if let Ok(host) = HeaderValue::try_from(super::host(url)) {
-        headers.insert(HOST, host);
+    if let Some(place) = Place::of(url) {
+        *request.uri_mut() = place.uri;
+        request.headers_mut().insert(HOST, place.host);
     }
+    let headers = request.headers_mut();
     let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
     headers.insert(CONTENT_TYPE, form_type);
     headers.insert(CONTENT_LENGTH, length.into());

@@ -435,18 +435,19 @@ fn a_request_goes_where_the_project_is() {
     );
     let prepared = Prepared::new(&url).unwrap();
     let told = Told {
-        target: Target::Token("t"),
         payload: b"{}",
         id: uuid::Uuid::nil(),
         sequence: None,
-        replace_key: "k",
+        replace_key: "k".into(),
         collapses: false,
         urgency: postrider_core::event::Urgency::Normal,
+        admitted_at: NOW,
         expires_at: NOW.plus(1_000),
         receipt: None,
-        validate_only: true,
     };
-    let request = encode(&prepared, &HeaderValue::from_static("Bearer x"), &told, NOW).unwrap();
+    let ask = Target::Token("t").into();
+    let bearer = HeaderValue::from_static("Bearer x");
+    let request = encode(&prepared, &bearer, &told, ask, NOW).unwrap();
     assert_eq!(request.method(), Method::POST);
     assert_eq!(request.uri(), "/v1/projects/demo-project/messages:send");
     assert_eq!(request.headers()[HOST], "fcm.googleapis.com");

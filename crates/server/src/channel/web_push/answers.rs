@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::channel::reaction::{Reaction, Reactions, Said};
-use crate::channel::webhook::{evidence, retry_after_ms, troubled};
-use crate::channel::{Answer, Attempted, Response};
+use crate::channel::reading::{attempted, evidence, provider_id, troubled};
+use crate::channel::{Answer, Attempted, Response, retry_after_ms};
 
 /// Headers in which services name what they took over, the preferred one first. `Location` names
 /// it for withdrawing (RFC 8030 section 5).
@@ -31,8 +31,6 @@ const WNS_HEADERS: [HeaderName; 2] = [
 const WNS_FINE: &str = "received";
 /// The time to live that was granted (RFC 8030 section 5.2).
 const TTL: HeaderName = HeaderName::from_static("ttl");
-/// Bytes of a provider's id that are kept.
-const PROVIDER_ID_BYTES_MAX: usize = 255;
 /// Bytes of a reason that are looked at.
 const REASON_BYTES_MAX: usize = 128;
 
@@ -61,14 +59,7 @@ pub(super) fn classify(
         }
         Err(trouble) => (troubled(trouble), None),
     };
-    let attempted = match outcome {
-        Ok(outcome) => Attempted::Answered(Outcome {
-            latency_ms,
-            ..outcome
-        }),
-        Err(cause) => Attempted::NotSent(cause),
-    };
-    (attempted, reaction)
+    (attempted(outcome, latency_ms), reaction)
 }
 
 fn answered(
@@ -101,7 +92,7 @@ fn answered(
             None => reaction.wait_min_ms.unwrap_or(0),
         },
         provider_id: match is_accepted {
-            true => provider_id(&response.headers),
+            true => provider_id(&response.headers, &ID_HEADERS),
             false => "".into(),
         },
         evidence: match is_accepted && reason.is_empty() {
@@ -137,13 +128,6 @@ fn reason(response: &Response) -> String {
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-fn provider_id(headers: &HeaderMap) -> Box<str> {
-    let id = ID_HEADERS.iter().find_map(|name| text(headers, name));
-    let id = id.unwrap_or_default();
-    // Header values that are text are ASCII, so every index is a boundary.
-    id.get(..PROVIDER_ID_BYTES_MAX).unwrap_or(id).into()
 }
 
 /// Of an acceptance nothing is kept but the time to live that was granted.

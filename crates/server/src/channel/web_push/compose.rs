@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Told;
+use crate::channel::Told;
+use crate::receipts::ReceiptAsk;
 
 /// Members of a payload that are other channels' business.
 const OTHERS: [&str; 2] = ["apns", "fcm"];
@@ -28,13 +29,7 @@ struct Own<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sequence: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    receipt: Option<Receipt<'a>>,
-}
-
-#[derive(Serialize)]
-struct Receipt<'a> {
-    url: &'a str,
-    token: &'a str,
+    receipt: Option<&'a ReceiptAsk>,
 }
 
 /// The plaintext of one notification.
@@ -50,9 +45,9 @@ pub fn compose<'a>(told: &Told<'a>) -> Cow<'a, [u8]> {
     }
     let own = Own {
         id: told.id.to_string(),
-        key: told.replace_key,
+        key: &told.replace_key,
         sequence: told.sequence,
-        receipt: told.receipt.map(|(url, token)| Receipt { url, token }),
+        receipt: told.receipt.as_ref(),
     };
     let own = serde_json::value::to_raw_value(&own).expect("texts and numbers are JSON");
     members.insert(Cow::Borrowed(OWN), &own);
@@ -61,8 +56,9 @@ pub fn compose<'a>(told: &Told<'a>) -> Cow<'a, [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Told;
     use super::compose;
+    use crate::channel::Told;
+    use crate::receipts::ReceiptAsk;
     use postrider_core::event::Urgency;
     use postrider_core::time::Time;
     use serde_json::{Value, json};
@@ -73,10 +69,11 @@ mod tests {
             payload,
             id: Uuid::from_u128(7),
             sequence: None,
-            replace_key: "k",
+            replace_key: "k".into(),
+            collapses: false,
             urgency: Urgency::Normal,
+            admitted_at: Time(0),
             expires_at: Time(0),
-            only_now: false,
             receipt: None,
         }
     }
@@ -87,7 +84,10 @@ mod tests {
             "postrider":"mine","web_push":{"silent":true}}"#;
         let full = Told {
             sequence: Some(3),
-            receipt: Some(("https://p.example/r", "t")),
+            receipt: Some(ReceiptAsk {
+                url: "https://p.example/r".into(),
+                token: "t".into(),
+            }),
             ..told(payload)
         };
         let plaintext = compose(&full);

@@ -30,18 +30,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderName, HeaderValue, Method};
 use http_body_util::Full;
 use postrider_core::cause::Cause;
-use postrider_core::event::Urgency;
 use postrider_core::time::{SECOND_MS, Time};
 use url::Url;
-use uuid::Uuid;
 
 pub use compose::compose;
 
 use super::reaction::{Reaction, Reactions};
-use super::{Answer, Attempted, Request};
+use super::reading::Place;
+use super::{Answer, Attempted, Request, Told};
 use crate::registry::WebPushKeys;
 use encrypt::{Ephemeral, NoKeyPair, PLAINTEXT_BYTES_MAX, Receiver, SALT_BYTES, encrypt};
 use register::{SubscriptionFault, read_keys};
@@ -71,28 +70,6 @@ const TTL: HeaderName = HeaderName::from_static("ttl");
 const URGENCY: HeaderName = HeaderName::from_static("urgency");
 const TOPIC: HeaderName = HeaderName::from_static("topic");
 const WNS_CACHE_POLICY: HeaderName = HeaderName::from_static("x-wns-cache-policy");
-
-/// One notification on its way to one browser.
-#[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
-    /// What the application submitted.
-    pub payload: &'a [u8],
-    /// The notification id: the same on each attempt.
-    pub id: Uuid,
-    /// Its place in an order, if it has one.
-    pub sequence: Option<u64>,
-    /// The key under which a repeat replaces it: 32 characters of base64url.
-    pub replace_key: &'a str,
-    /// How soon the device should be woken.
-    pub urgency: Urgency,
-    /// When it is not worth showing any more.
-    pub expires_at: Time,
-    /// It is for who is connected at this moment, and for nobody later: a time to live of 0. WNS
-    /// knows no such thing and gets the shortest that it does.
-    pub only_now: bool,
-    /// Where the page sends its receipts, and the proof that it may.
-    pub receipt: Option<(&'a str, &'a str)>,
-}
 
 /// What hides the length of a payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,8 +106,7 @@ impl Fresh {
 /// What the requests to one subscription have in common.
 #[derive(Debug)]
 pub struct Prepared {
-    uri: Uri,
-    host: HeaderValue,
+    place: Place,
     origin: Arc<str>,
     service: Box<str>,
     receiver: Receiver,
@@ -174,20 +150,11 @@ impl Prepared {
         credentials: &Arc<Credentials>,
         reactions: &Reactions,
     ) -> Result<Prepared, PrepareFault> {
-        let target = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
         let host = url.host_str().unwrap_or_default();
-        let authority = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        };
         let receiver = read_keys(&keys.p256dh, &keys.auth)?;
         let place = credentials.place_of(&keys.vapid_key);
         Ok(Prepared {
-            uri: Uri::try_from(target).map_err(|_| PrepareFault::Url)?,
-            host: HeaderValue::try_from(authority).map_err(|_| PrepareFault::Url)?,
+            place: Place::of(url).ok_or(PrepareFault::Url)?,
             origin: vapid::origin(url),
             service: reactions.service(host).into(),
             receiver,
@@ -230,14 +197,14 @@ pub fn encode(
     .map_err(|_| Cause::ContentTooLarge)?;
     let mut request = Request::new(Full::new(Bytes::clone(&body)));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = prepared.uri.clone();
+    *request.uri_mut() = prepared.place.uri.clone();
     let authorization =
         prepared
             .credentials
             .authorization(prepared.key_place, &prepared.origin, now);
-    let replace_key = HeaderValue::try_from(told.replace_key);
+    let replace_key = HeaderValue::try_from(&*told.replace_key);
     let headers = request.headers_mut();
-    headers.insert(HOST, prepared.host.clone());
+    headers.insert(HOST, prepared.place.host.clone());
     headers.insert(AUTHORIZATION, authorization);
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("aes128gcm"));
     headers.insert(
@@ -245,7 +212,7 @@ pub fn encode(
         HeaderValue::from_static("application/octet-stream"),
     );
     headers.insert(CONTENT_LENGTH, body.len().into());
-    headers.insert(TTL, ttl_s(prepared, told, now).into());
+    headers.insert(TTL, ttl_s(told, now).into());
     headers.insert(URGENCY, HeaderValue::from_static(told.urgency.name()));
     headers.insert(TOPIC, replace_key.map_err(|_| Cause::ContentInvalid)?);
     if &*prepared.service == WNS {
@@ -257,18 +224,11 @@ pub fn encode(
     })
 }
 
-fn ttl_s(prepared: &Prepared, told: &Told<'_>, now: Time) -> i64 {
-    if told.only_now && &*prepared.service != WNS {
-        return 0;
-    }
-    // A delivery that has less than a second left still has time to arrive.
+/// A delivery that has less than a second left still has time to arrive, and 0 would mean "now or
+/// never" (RFC 8030 section 5.2), which WNS does not know.
+fn ttl_s(told: &Told<'_>, now: Time) -> i64 {
     let left_ms = told.expires_at.since(now);
-    let left_s = if told.only_now {
-        1
-    } else {
-        left_ms.div_euclid(SECOND_MS)
-    };
-    left_s.clamp(1, TTL_S_MAX)
+    left_ms.div_euclid(SECOND_MS).clamp(1, TTL_S_MAX)
 }
 
 impl Padding {

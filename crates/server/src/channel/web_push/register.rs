@@ -12,6 +12,7 @@ use url::Url;
 
 use super::encrypt::{Receiver, ReceiverFault};
 use crate::channel::reaction::lies_in;
+use crate::channel::reading::authority;
 
 /// Hosts that are taken by default. `*.` stands for one label or more.
 pub const PUSH_HOSTS: [&str; 4] = [
@@ -61,10 +62,7 @@ pub fn check_host(url: &Url, extra: &[String]) -> Result<(), SubscriptionFault> 
     let known = PUSH_HOSTS
         .iter()
         .any(|pattern| default_port && covers(pattern, host));
-    let named = match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    };
+    let named = authority(url).unwrap_or_default();
     if known || extra.iter().any(|pattern| covers(pattern, &named)) {
         Ok(())
     } else {

@@ -50,10 +50,11 @@ fn told(payload: &[u8]) -> Told<'_> {
         payload,
         id: Uuid::from_u128(7),
         sequence: None,
-        replace_key: REPLACE_KEY,
+        replace_key: REPLACE_KEY.into(),
+        collapses: false,
         urgency: Urgency::High,
+        admitted_at: NOW,
         expires_at: NOW.plus(90_500),
-        only_now: false,
         receipt: None,
     }
 }
@@ -119,9 +120,8 @@ fn the_same_arguments_give_the_same_bytes() {
 
 #[test]
 fn a_time_to_live_is_what_is_left_within_bounds() {
-    let ttl = |host: &str, only_now, left_ms| {
+    let ttl = |host: &str, left_ms| {
         let told = Told {
-            only_now,
             expires_at: NOW.plus(left_ms),
             ..told(b"")
         };
@@ -135,12 +135,11 @@ fn a_time_to_live_is_what_is_left_within_bounds() {
         )
     };
     let (apple, wns) = ("web.push.apple.com", "db5.notify.windows.com");
-    assert_eq!(ttl(apple, false, 1_999), ("1".into(), false));
-    assert_eq!(ttl(apple, false, 1), ("1".into(), false));
-    assert_eq!(ttl(apple, false, 60 * DAY_MS), ("2419200".into(), false));
-    assert_eq!(ttl(apple, true, DAY_MS), ("0".into(), false));
-    assert_eq!(ttl(wns, true, DAY_MS), ("1".into(), true));
-    assert_eq!(ttl(wns, false, DAY_MS), ("86400".into(), true));
+    assert_eq!(ttl(apple, 1_999), ("1".into(), false));
+    assert_eq!(ttl(apple, 1), ("1".into(), false));
+    assert_eq!(ttl(apple, 60 * DAY_MS), ("2419200".into(), false));
+    assert_eq!(ttl(wns, -1), ("1".into(), true));
+    assert_eq!(ttl(wns, DAY_MS), ("86400".into(), true));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What an answer means, as two tables: one for answers, one for what kept them from coming.
+//! What an answer means, as a table.
 //!
 //! An answer whose head was read counts as what the head says, whatever becomes of its body.
 //! `may_have_acted` is set for Unknown, for 408 and for every 5xx, and for nothing else.
@@ -6,15 +6,14 @@
 //! Absent here: what follows. At-most-once turns most of these into a settlement, the other
 //! guarantees into a retry; the core knows which.
 
-use http::HeaderMap;
-use http::header::{HeaderName, LOCATION, SET_COOKIE};
+use http::header::{HeaderName, LOCATION};
 use postrider_core::cause::Cause;
-use postrider_core::outcome::OutcomeKind::{Accept, Gone, Reject, Retry, Throttle, Unknown};
-use postrider_core::outcome::{EVIDENCE_BYTES_MAX, Outcome, OutcomeKind};
+use postrider_core::outcome::OutcomeKind::{Accept, Gone, Reject, Retry, Throttle};
+use postrider_core::outcome::{Outcome, OutcomeKind};
 use postrider_core::time::Time;
 
-use super::retry_after::retry_after_ms;
-use crate::channel::{Answer, Attempted, Fault, Progress, Response, Trouble};
+use crate::channel::reading::{attempted, evidence, provider_id, troubled};
+use crate::channel::{Answer, Attempted, Response, retry_after_ms};
 
 /// Headers in which receivers name what they accepted, the preferred one first.
 const ID_HEADERS: [HeaderName; 3] = [
@@ -22,9 +21,6 @@ const ID_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-message-id"),
     LOCATION,
 ];
-
-/// Bytes of such a name that are kept.
-const PROVIDER_ID_BYTES_MAX: usize = 255;
 
 /// One line of the answers' table: the first whose range holds the HTTP status code counts.
 struct Line {
@@ -80,51 +76,14 @@ const ANSWERS: [Line; 14] = [
     line((0, u16::MAX), Reject, Cause::Unresolved),
 ];
 
-/// One line of the troubles' table.
-struct Mishap {
-    fault: Fault,
-    /// What it means while no byte of the request had been written.
-    unsent: (OutcomeKind, Cause),
-    /// The cause once one had: then the kind is always Unknown.
-    begun: Cause,
-}
-
-/// [`Fault::Unprocessed`] is not here: it is no attempt at all, and never Unknown.
-#[rustfmt::skip]
-const TROUBLES: [Mishap; 9] = [
-    mishap(Fault::Forbidden, Reject, Cause::ForbiddenAddress, Cause::ConnectionLost),
-    mishap(Fault::NameUnresolved, Retry, Cause::DnsFailure, Cause::ConnectionLost),
-    mishap(Fault::ConnectRefused, Retry, Cause::ConnectRefused, Cause::ConnectionLost),
-    mishap(Fault::ConnectTimeout, Retry, Cause::ConnectTimeout, Cause::ResponseTimeout),
-    mishap(Fault::ConnectFailed, Retry, Cause::ConnectFailed, Cause::ConnectionLost),
-    mishap(Fault::Tls, Retry, Cause::TlsFailure, Cause::ConnectionLost),
-    mishap(Fault::Lost, Retry, Cause::ConnectFailed, Cause::ConnectionLost),
-    mishap(Fault::ResponseTimeout, Retry, Cause::ConnectTimeout, Cause::ResponseTimeout),
-    mishap(Fault::ResponseInvalid, Retry, Cause::ConnectFailed, Cause::ResponseInvalid),
-];
-
-const fn mishap(fault: Fault, kind: OutcomeKind, cause: Cause, begun: Cause) -> Mishap {
-    Mishap {
-        fault,
-        unsent: (kind, cause),
-        begun,
-    }
-}
-
 /// What an answer that came at `now` means.
 pub(super) fn classify(answer: Answer, now: Time) -> Attempted {
     let latency_ms = answer.total_ms;
     let outcome = match answer.said {
-        Ok(response) => answered(response, now),
-        Err(trouble) => match troubled(trouble) {
-            Ok(outcome) => outcome,
-            Err(cause) => return Attempted::NotSent(cause),
-        },
+        Ok(response) => Ok(answered(response, now)),
+        Err(trouble) => troubled(trouble),
     };
-    Attempted::Answered(Outcome {
-        latency_ms,
-        ..outcome
-    })
+    attempted(outcome, latency_ms)
 }
 
 fn answered(response: Response, now: Time) -> Outcome {
@@ -143,7 +102,7 @@ fn answered(response: Response, now: Time) -> Outcome {
             None
         },
         provider_id: if accepted {
-            provider_id(&response.headers)
+            provider_id(&response.headers, &ID_HEADERS)
         } else {
             "".into()
         },
@@ -154,54 +113,6 @@ fn answered(response: Response, now: Time) -> Outcome {
         },
         ..Outcome::bare(line.kind, line.cause)
     }
-}
-
-/// `Err` if it was no attempt.
-pub(in crate::channel) fn troubled(trouble: Trouble) -> Result<Outcome, Cause> {
-    let unsent = trouble.progress == Progress::Unsent;
-    let line = TROUBLES.iter().find(|line| line.fault == trouble.fault);
-    let Some(line) = line else {
-        return Err(Cause::Unprocessed);
-    };
-    let (kind, cause) = if unsent {
-        line.unsent
-    } else {
-        (Unknown, line.begun)
-    };
-    let mut detail = trouble.detail.into_string().into_bytes();
-    detail.truncate(EVIDENCE_BYTES_MAX);
-    Ok(Outcome {
-        unsent,
-        evidence: detail.into(),
-        ..Outcome::bare(kind, cause)
-    })
-}
-
-fn provider_id(headers: &HeaderMap) -> Box<str> {
-    let found = ID_HEADERS
-        .iter()
-        .find_map(|name| headers.get(name)?.to_str().ok());
-    let id = found.unwrap_or_default();
-    // Header values that are text are ASCII, so every index is a boundary.
-    id.get(..PROVIDER_ID_BYTES_MAX).unwrap_or(id).into()
-}
-
-/// Head and body as a person would read them on the wire, cut at [`EVIDENCE_BYTES_MAX`].
-pub(in crate::channel) fn evidence(response: &Response) -> Box<[u8]> {
-    let mut text = format!("HTTP {}\r\n", response.http_status).into_bytes();
-    for (name, value) in &response.headers {
-        // Cookies are a receiver's secrets, and tell nothing about why it refused.
-        if name != SET_COOKIE {
-            text.extend_from_slice(name.as_str().as_bytes());
-            text.extend_from_slice(b": ");
-            text.extend_from_slice(value.as_bytes());
-            text.extend_from_slice(b"\r\n");
-        }
-    }
-    text.extend_from_slice(b"\r\n");
-    text.extend_from_slice(&response.body);
-    text.truncate(EVIDENCE_BYTES_MAX);
-    text.into()
 }
 
 #[cfg(test)]

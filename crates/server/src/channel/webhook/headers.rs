@@ -4,9 +4,6 @@
 
 use http::header::{ACCEPT_ENCODING, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use url::Url;
-
-use super::PrepareFault;
 
 /// Headers that an endpoint may add at the most.
 pub const HEADERS_MAX: usize = 32;
@@ -90,19 +87,11 @@ pub fn check_headers(headers: &[(String, String)]) -> Result<(), HeaderFault> {
 
 /// Headers that all requests to an endpoint have.
 pub(super) fn fixed(
-    url: &Url,
+    host: HeaderValue,
     custom: &[(String, String)],
-) -> Result<Box<[(HeaderName, HeaderValue)]>, PrepareFault> {
+) -> Result<Box<[(HeaderName, HeaderValue)]>, HeaderFault> {
     let mut headers = added(custom)?;
-    let host = match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (Some(host), None) => host.to_owned(),
-        (None, _) => return Err(PrepareFault::Url),
-    };
-    headers.insert(
-        HOST,
-        HeaderValue::try_from(host).map_err(|_| PrepareFault::Url)?,
-    );
+    headers.insert(HOST, host);
     let agent = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
     headers.insert(USER_AGENT, HeaderValue::from_static(agent));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -31,10 +31,11 @@ use super::npm;
 use super::raw;
 use super::stage::Stage;
 use super::{CONNECTIONS, THREADS};
+use crate::channel::Told;
 use crate::channel::reaction::Reactions;
 use crate::channel::web_push::encrypt::{Ephemeral, NoKeyPair, Receiver, encrypt};
 use crate::channel::web_push::vapid::{Credentials, VapidKey};
-use crate::channel::web_push::{self, Fresh, Padding, Prepared, REACTIONS, Told};
+use crate::channel::web_push::{self, Fresh, Padding, Prepared, REACTIONS};
 use crate::cli::demo::api::Api;
 use crate::cli::demo::progress::Progress;
 use crate::cli::demo::world::{make, word};
@@ -228,10 +229,11 @@ fn write(prepared: &Prepared, number: usize) -> Result<crate::channel::Request, 
         payload: payload.as_bytes(),
         id: Uuid::new_v4(),
         sequence: None,
-        replace_key: "0123456789abcdefghijklmnopqrstuv",
+        replace_key: "0123456789abcdefghijklmnopqrstuv".into(),
+        collapses: false,
         urgency: Urgency::Normal,
+        admitted_at: now,
         expires_at: now.plus(60_000),
-        only_now: false,
         receipt: None,
     };
     let fresh = Fresh::draw().map_err(|fault| fault.to_string())?;
