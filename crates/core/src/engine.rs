@@ -412,7 +412,7 @@ impl Engine {
                 self.policies.insert(policy.id, policy);
             }
             Input::Endpoint(gate) => self.regate(now, gate, effects),
-            Input::Route { route, open } => self.switch_route(now, route, open),
+            Input::Route { route, open } => self.switch_route(now, route, open, effects),
             Input::Receipt {
                 delivery,
                 receipt,

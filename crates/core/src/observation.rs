@@ -4,6 +4,7 @@
 
 use crate::breaker::BreakerState;
 use crate::cause::Cause;
+use crate::endpoint::Channel;
 use crate::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, RouteId, TenantId};
 use crate::ledger::State;
 use crate::outcome::OutcomeKind;
@@ -63,14 +64,14 @@ pub enum Observation {
         /// What it does now.
         state: BreakerState,
     },
-    /// The credentials of a route were refused, or are accepted again.
+    /// The credentials of a route were refused, or that holds it no longer.
     Route {
         /// Which.
         route: RouteId,
-        /// It is sent over again.
+        /// Nothing that a provider said holds it: it is sent over again, or a person paused it.
         open: bool,
-        /// What the answer said that decided.
-        cause: Cause,
+        /// What the answer said that decided; `None` where a person did.
+        cause: Option<Cause>,
     },
     /// The store holds something else than the engine thinks: its row was dropped from the window.
     Conflict {
@@ -92,6 +93,8 @@ pub struct Attempt {
     pub tenant: TenantId,
     /// Where to.
     pub endpoint: EndpointId,
+    /// Which way.
+    pub channel: Channel,
     /// Number of the attempt.
     pub attempt: u32,
     /// The policy it ran under.

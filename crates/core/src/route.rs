@@ -44,12 +44,30 @@ pub(crate) struct Route {
 
 impl Engine {
     /// A person paused a route, or opened it: after its credentials were renewed, say.
-    pub(crate) fn switch_route(&mut self, now: Time, id: RouteId, open: bool) {
+    pub(crate) fn switch_route(
+        &mut self,
+        now: Time,
+        id: RouteId,
+        open: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         let passage = match open {
             true => Passage::Open,
             false => Passage::Held(Time::NEVER),
         };
+        let before = self.routes.get(&id).map(|route| route.passage);
         self.set_passage(now, id, passage);
+        let was_refused = !matches!(
+            before,
+            None | Some(Passage::Open | Passage::Held(Time::NEVER))
+        );
+        if was_refused {
+            effects.push(Effect::Observe(Observation::Route {
+                route: id,
+                open: true,
+                cause: None,
+            }));
+        }
     }
 
     /// An endpoint is sent to with the credentials of `to` from now on.
@@ -115,7 +133,7 @@ impl Engine {
             effects.push(Effect::Observe(Observation::Route {
                 route: id,
                 open: is_open,
-                cause: outcome.cause,
+                cause: Some(outcome.cause),
             }));
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::acknowledge::{Hold, Settlement, settle};
 use crate::cause::Cause;
-use crate::endpoint::Reach;
+use crate::endpoint::{Channel, Reach};
 use crate::engine::{After, Effect, Engine, Refusal, Reply, Row, STUCK_RETRY_MS, Why};
 use crate::id::{DeliveryId, EventId, Ticket};
 use crate::ledger::{Delivery, Fact, Next, Record, State};
@@ -67,7 +67,7 @@ impl Engine {
                 retry_after_ms,
             }));
         }
-        let observed = Box::new(observe(&judged, &outcome, next, now));
+        let observed = Box::new(self.observe(&judged, &outcome, next, now));
         let Some(entry) = self.append(
             now,
             id,
@@ -368,32 +368,40 @@ impl Engine {
         let policy = self.policies.get(&delivery.policy).cloned();
         policy.unwrap_or_else(|| Arc::new(Policy::brief(delivery.policy)))
     }
-}
 
-fn observe(delivery: &Delivery, outcome: &Outcome, next: Next, now: Time) -> Observation {
-    let (next_due_at, settled) = match next {
-        Next::Again { due_at } => (Some(due_at), None),
-        Next::Settle { state, .. } => (None, Some(state)),
-    };
-    let ended = settled.map(|state| Delivery {
-        state,
-        ..delivery.clone()
-    });
-    Observation::Attempt(Attempt {
-        delivery: delivery.id,
-        correlation: delivery.correlation,
-        event: delivery.event,
-        tenant: delivery.tenant,
-        endpoint: delivery.endpoint,
-        attempt: delivery.attempt,
-        policy: delivery.policy,
-        kind: outcome.kind,
-        cause: outcome.cause,
-        http_status: outcome.http_status,
-        latency_ms: outcome.latency_ms,
-        ended_at: now,
-        next_due_at,
-        settled,
-        dead_letter: ended.is_some_and(|delivery| delivery.is_dead_letter()),
-    })
+    fn observe(
+        &self,
+        delivery: &Delivery,
+        outcome: &Outcome,
+        next: Next,
+        now: Time,
+    ) -> Observation {
+        let (next_due_at, settled) = match next {
+            Next::Again { due_at } => (Some(due_at), None),
+            Next::Settle { state, .. } => (None, Some(state)),
+        };
+        let endpoint = self.endpoints.get(&delivery.endpoint);
+        let ended = settled.map(|state| Delivery {
+            state,
+            ..delivery.clone()
+        });
+        Observation::Attempt(Attempt {
+            delivery: delivery.id,
+            correlation: delivery.correlation,
+            event: delivery.event,
+            tenant: delivery.tenant,
+            endpoint: delivery.endpoint,
+            channel: endpoint.map_or_else(Channel::default, |it| it.gate.channel),
+            attempt: delivery.attempt,
+            policy: delivery.policy,
+            kind: outcome.kind,
+            cause: outcome.cause,
+            http_status: outcome.http_status,
+            latency_ms: outcome.latency_ms,
+            ended_at: now,
+            next_due_at,
+            settled,
+            dead_letter: ended.is_some_and(|delivery| delivery.is_dead_letter()),
+        })
+    }
 }

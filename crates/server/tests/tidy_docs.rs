@@ -10,6 +10,9 @@ use postrider::http::access::{ROUTES, may};
 use postrider::http::error::Code;
 use postrider::registry::Role;
 use postrider_core::cause::Cause;
+use postrider_core::endpoint::Channel;
+use postrider_core::ledger::State;
+use postrider_core::outcome::OutcomeKind;
 
 /// Headings of the page of causes: the first number of each group of the table.
 const CAUSE_GROUPS: [(u8, &str); 7] = [
@@ -56,16 +59,21 @@ fn the_reference_of_settings_is_current() {
 
 #[test]
 fn the_page_of_metrics_is_current() {
-    let text = postrider::observe::Metrics::default()
-        .render()
-        .expect("metrics are text");
+    let metrics = postrider::observe::Metrics::default();
+    // What has labels is said only once it has counted something.
+    metrics.attempt(Channel::Webhook, OutcomeKind::Accept, Cause::Accepted);
+    metrics.settled(State::Accepted, Cause::Accepted);
+    metrics.ended(Channel::Apns, Cause::Gone);
+    metrics.route_held(Cause::AuthFailure, true);
+    metrics.request("/v1/events", 202);
+    let text = metrics.render().expect("metrics are text");
     let mut page = String::from(
         "# Metrics\n\n\
          `/metrics` answers in the OpenMetrics text format. Labels are few and bounded: no metric\n\
          names a tenant, an endpoint, a recipient or an event. A counter's name ends in `_total`\n\
          where it is read.\n\n\
          This page is made from what the program says of itself.\n\n\
-         | metric | kind | what it counts |\n| --- | --- | --- |\n",
+         | metric | kind | labels | what it counts |\n| --- | --- | --- | --- |\n",
     );
     let mut rows: Vec<(&str, &str, &str)> = Vec::new();
     for line in text.lines() {
@@ -88,9 +96,32 @@ fn the_page_of_metrics_is_current() {
     }
     assert!(rows.len() > 10, "metrics describe themselves");
     for (name, kind, help) in rows {
-        writeln!(page, "| `{name}` | {kind} | {help} |").expect("a string takes all");
+        let labels = labels(&text, name);
+        writeln!(page, "| `{name}` | {kind} | {labels} | {help} |").expect("a string takes all");
     }
     current("docs/metrics.md", &page);
+}
+
+/// The labels of a metric, by its first sample.
+fn labels(text: &str, name: &str) -> String {
+    let samples = text.lines().filter_map(|line| line.strip_prefix(name));
+    let named = samples.filter_map(|rest| {
+        let (suffix, rest) = rest.split_once('{')?;
+        let own = ["", "_total", "_bucket"].contains(&suffix);
+        own.then_some(rest.split_once('}')?.0)
+    });
+    let labels = named.flat_map(|labels| labels.split(','));
+    let keys = labels.filter_map(|label| label.split_once('=').map(|(key, _)| key));
+    let mut said: Vec<String> = Vec::new();
+    for key in keys
+        .filter(|key| *key != "le")
+        .map(|key| format!("`{key}`"))
+    {
+        if !said.contains(&key) {
+            said.push(key);
+        }
+    }
+    said.join(", ")
 }
 
 #[test]

@@ -106,6 +106,7 @@ fn a_renewed_key_lets_everything_go_at_once() {
         route: ROUTE,
         open: true,
     }]);
+    assert_eq!(routes(&mut bench, true), 1, "it is held no longer");
     bench.commit();
     assert_eq!(bench.away(), [1]);
     bench.turn([Input::Route {

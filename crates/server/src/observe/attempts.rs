@@ -126,6 +126,7 @@ struct Line<'a> {
     correlation_id: uuid::Uuid,
     tenant: u32,
     endpoint: u64,
+    channel: &'static str,
     attempt: u32,
     policy_version: u32,
     outcome: &'static str,
@@ -153,6 +154,7 @@ fn render(line: &AttemptLine, buffer: &mut Vec<u8>) {
         correlation_id: uuid::Uuid::from_u128(attempt.correlation.0),
         tenant: attempt.tenant.0,
         endpoint: attempt.endpoint.0,
+        channel: attempt.channel.name(),
         attempt: attempt.attempt,
         policy_version: attempt.policy.0,
         outcome: attempt.kind.name(),
@@ -175,6 +177,7 @@ pub(super) mod tests {
     use super::*;
     use parking_lot::Mutex;
     use postrider_core::cause::Cause;
+    use postrider_core::endpoint::Channel;
     use postrider_core::event::Urgency;
     use postrider_core::id::{
         BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, PolicyId, TenantId,
@@ -189,6 +192,7 @@ pub(super) mod tests {
             event: EventId(3),
             tenant: TenantId(1),
             endpoint: EndpointId(9),
+            channel: Channel::Webhook,
             attempt: number,
             policy: PolicyId(2),
             kind: OutcomeKind::Retry,
@@ -294,7 +298,8 @@ pub(super) mod tests {
              \"service\":\"postrider\",\"event\":\"attempt\",\"event_type\":\"order.paid\",\
              \"idempotency_key\":\"eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee\",\
              \"correlation_id\":\"00000000-0000-0000-0000-000000000abc\",\"tenant\":1,\
-             \"endpoint\":9,\"attempt\":2,\"policy_version\":2,\"outcome\":\"retry\",\
+             \"endpoint\":9,\"channel\":\"webhook\",\"attempt\":2,\
+             \"policy_version\":2,\"outcome\":\"retry\",\
              \"cause\":\"SERVICE_DEGRADED\",\"http_status\":503,\"latency_ms\":12,\
              \"next_retry_at\":\"2023-11-14T22:13:22.000Z\",\"state\":null,\
              \"dead_letter\":false,\"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
 use postrider_core::cause::Cause;
+use postrider_core::endpoint::Channel;
 use postrider_core::ledger::State;
 use postrider_core::outcome::OutcomeKind;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -58,6 +59,7 @@ struct HopLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
+    channel: &'static str,
     outcome: &'static str,
     cause: &'static str,
 }
@@ -65,6 +67,17 @@ struct AttemptLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SettledLabels {
     state: &'static str,
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabels {
+    channel: &'static str,
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabel {
     cause: &'static str,
 }
 
@@ -96,6 +109,8 @@ macro_rules! metrics {
             attempts: Family<AttemptLabels, Counter>,
             attempt_handles: Box<[OnceLock<Counter>]>,
             settled: Family<SettledLabels, Counter>,
+            ended: Family<EndLabels, Counter>,
+            routes_held: Family<CauseLabel, Gauge>,
             requests: Family<RouteLabels, Counter>,
             /// Submissions refused because too much was waiting.
             pub refused_overloaded: Counter,
@@ -121,10 +136,12 @@ macro_rules! metrics {
                     registry,
                     hops: families.hops,
                     attempts: families.attempts,
-                    attempt_handles: (0..CAUSES_MAX * OutcomeKind::ALL.len())
+                    attempt_handles: (0..Channel::ALL.len() * CAUSES_MAX * OutcomeKind::ALL.len())
                         .map(|_| OnceLock::new())
                         .collect(),
                     settled: families.settled,
+                    ended: families.ended,
+                    routes_held: families.routes_held,
                     requests: families.requests,
                     refused_overloaded: families.refused[0].clone(),
                     refused_storage_full: families.refused[1].clone(),
@@ -193,6 +210,8 @@ struct Families {
     hops: [Latency; 5],
     attempts: Family<AttemptLabels, Counter>,
     settled: Family<SettledLabels, Counter>,
+    ended: Family<EndLabels, Counter>,
+    routes_held: Family<CauseLabel, Gauge>,
     requests: Family<RouteLabels, Counter>,
     refused: [Counter; 3],
     breakers: [Gauge; 2],
@@ -204,19 +223,31 @@ impl Default for Metrics {
         let hops = Family::<HopLabel, Latency>::default();
         let attempts = Family::default();
         let settled = Family::default();
+        let ended = Family::default();
+        let routes_held = Family::default();
         let requests = Family::default();
         let refused = Family::<WhyLabel, Counter>::default();
         let breakers = Family::<StateLabel, Gauge>::default();
         registry.register_with_unit("hop", "Time of one hop", Unit::Seconds, hops.clone());
         registry.register(
             "attempts",
-            "Attempts that ended, by outcome and cause",
+            "Attempts that ended, by channel, outcome and cause",
             attempts.clone(),
         );
         registry.register(
             "settled",
             "Deliveries settled, by state and cause",
             settled.clone(),
+        );
+        registry.register(
+            "endpoints_ended",
+            "Endpoints that nothing more is sent to for what was answered, by channel and cause",
+            ended.clone(),
+        );
+        registry.register(
+            "routes_held",
+            "Routes that wait because their credentials are refused, by cause",
+            routes_held.clone(),
         );
         registry.register(
             "http_requests",
@@ -233,6 +264,8 @@ impl Default for Metrics {
             hops: Hop::NAMES.map(|hop| hops.get_or_create_owned(&HopLabel { hop })),
             attempts,
             settled,
+            ended,
+            routes_held,
             requests,
             refused: ["overloaded", "storage_full", "draining"]
                 .map(|why| refused.get_or_create_owned(&WhyLabel { why })),
@@ -251,9 +284,11 @@ impl Metrics {
     }
 
     /// Counts an attempt that ended.
-    pub fn attempt(&self, kind: OutcomeKind, cause: Cause) {
-        let place = usize::from(cause.number()) * OutcomeKind::ALL.len() + (kind as usize - 1);
+    pub fn attempt(&self, channel: Channel, kind: OutcomeKind, cause: Cause) {
+        let place = (channel as usize - 1) * CAUSES_MAX + usize::from(cause.number());
+        let place = place * OutcomeKind::ALL.len() + (kind as usize - 1);
         let labels = || AttemptLabels {
+            channel: channel.name(),
             outcome: kind.name(),
             cause: cause.code(),
         };
@@ -269,6 +304,24 @@ impl Metrics {
             cause: cause.code(),
         };
         self.settled.get_or_create(&labels).inc();
+    }
+
+    /// Counts an endpoint that an answer has ended.
+    pub fn ended(&self, channel: Channel, cause: Cause) {
+        let labels = EndLabels {
+            channel: channel.name(),
+            cause: cause.code(),
+        };
+        self.ended.get_or_create(&labels).inc();
+    }
+
+    /// Counts a route that is held for `cause`, or is no longer.
+    pub fn route_held(&self, cause: Cause, held: bool) {
+        let labels = CauseLabel {
+            cause: cause.code(),
+        };
+        let gauge = self.routes_held.get_or_create(&labels);
+        gauge.inc_by(if held { 1 } else { -1 });
     }
 
     /// Counts a request to the API.
@@ -310,9 +363,11 @@ mod tests {
     fn what_was_counted_is_shown_under_its_name() {
         let metrics = Metrics::default();
         metrics.admissions.inc_by(3);
-        metrics.attempt(OutcomeKind::Accept, Cause::Accepted);
-        metrics.attempt(OutcomeKind::Accept, Cause::Accepted);
-        metrics.attempt(OutcomeKind::Unknown, Cause::ResponseTimeout);
+        metrics.attempt(Channel::Webhook, OutcomeKind::Accept, Cause::Accepted);
+        metrics.attempt(Channel::Webhook, OutcomeKind::Accept, Cause::Accepted);
+        metrics.attempt(Channel::Fcm, OutcomeKind::Unknown, Cause::ResponseTimeout);
+        metrics.ended(Channel::Apns, Cause::Gone);
+        metrics.route_held(Cause::AuthFailure, true);
         metrics.settled(State::Accepted, Cause::Accepted);
         metrics.request("/v1/events", 202);
         metrics.refused_overloaded.inc();
@@ -321,8 +376,16 @@ mod tests {
         let text = metrics.render().unwrap();
         for line in [
             "postrider_admissions_total 3",
-            "postrider_attempts_total{outcome=\"accept\",cause=\"PENDING_DELIVERY\"} 2",
-            "postrider_attempts_total{outcome=\"unknown\",cause=\"RESPONSE_TIMEOUT\"} 1",
+            concat!(
+                "postrider_attempts_total",
+                "{channel=\"webhook\",outcome=\"accept\",cause=\"PENDING_DELIVERY\"} 2"
+            ),
+            concat!(
+                "postrider_attempts_total",
+                "{channel=\"fcm\",outcome=\"unknown\",cause=\"RESPONSE_TIMEOUT\"} 1"
+            ),
+            "postrider_endpoints_ended_total{channel=\"apns\",cause=\"GONE\"} 1",
+            "postrider_routes_held{cause=\"AUTH_FAILURE\"} 1",
             "postrider_settled_total{state=\"accepted\",cause=\"PENDING_DELIVERY\"} 1",
             "postrider_http_requests_total{route=\"/v1/events\",class=\"2xx\"} 1",
             "postrider_refusals_total{why=\"overloaded\"} 1",

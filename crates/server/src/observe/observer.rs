@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use postrider_core::breaker::BreakerState;
-use postrider_core::id::EndpointId;
+use postrider_core::cause::Cause;
+use postrider_core::id::{EndpointId, RouteId};
 use postrider_core::observation::{Attempt, Observation};
 
 use super::metrics::{Hop, Metrics};
@@ -17,6 +18,8 @@ pub struct Observer {
     metrics: Arc<Metrics>,
     /// Breakers that are not closed, so that the gauges count endpoints and not changes.
     breakers: Mutex<HashMap<EndpointId, Breaker>>,
+    /// Routes that are held, and why.
+    held: Mutex<HashMap<RouteId, Cause>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,7 @@ impl Observer {
         Observer {
             metrics,
             breakers: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -64,14 +68,7 @@ impl Observer {
                     "waiting time beyond the cap"
                 );
             }
-            Observation::Route { route, open, cause } => match open {
-                true => tracing::info!(route = route.0, "the credentials are accepted again"),
-                false => tracing::error!(
-                    route = route.0,
-                    cause = cause.code(),
-                    "the credentials of a route are refused: what goes over it waits"
-                ),
-            },
+            Observation::Route { route, open, cause } => self.route(*route, *open, *cause),
             Observation::Breaker { endpoint, state } => self.breaker(*endpoint, *state),
             Observation::Conflict { delivery } => {
                 metrics.ledger_conflicts.inc();
@@ -81,12 +78,44 @@ impl Observer {
     }
 
     fn attempt(&self, attempt: &Attempt) {
-        self.metrics.attempt(attempt.kind, attempt.cause);
+        let Attempt {
+            channel,
+            kind,
+            cause,
+            ..
+        } = *attempt;
+        self.metrics.attempt(channel, kind, cause);
         self.metrics
             .hop(Hop::Response)
             .observe(u64::from(attempt.latency_ms) * 1_000);
         if let Some(state) = attempt.settled {
             self.metrics.settled(state, attempt.cause);
+        }
+    }
+
+    fn route(&self, route: RouteId, open: bool, cause: Option<Cause>) {
+        let mut held = self.held.lock();
+        let before = match cause.filter(|_| !open) {
+            Some(cause) => {
+                tracing::error!(
+                    route = route.0,
+                    cause = cause.code(),
+                    "the credentials of a route are refused: what goes over it waits"
+                );
+                self.metrics.route_held(cause, true);
+                held.insert(route, cause)
+            }
+            None => {
+                tracing::info!(
+                    route = route.0,
+                    by_hand = cause.is_none(),
+                    "a route is no longer held for refused credentials"
+                );
+                held.remove(&route)
+            }
+        };
+        if let Some(before) = before {
+            self.metrics.route_held(before, false);
         }
     }
 
@@ -147,6 +176,26 @@ mod tests {
             (metrics.breakers_open.get(), metrics.breakers_probing.get()),
             (0, 0)
         );
+    }
+
+    #[test]
+    fn a_route_is_held_once_whatever_the_cause() {
+        let metrics = Arc::new(Metrics::default());
+        let observer = Observer::new(Arc::clone(&metrics));
+        let tell = |open, cause| {
+            let route = RouteId(7);
+            observer.observe(&Observation::Route { route, open, cause });
+            let text = metrics.render().unwrap();
+            let held = |cause: &str| {
+                let series = format!("postrider_routes_held{{cause=\"{cause}\"}} 1");
+                text.lines().any(|line| line == series)
+            };
+            (held("AUTH_FAILURE"), held("NOT_FOUND"))
+        };
+        assert_eq!(tell(false, Some(Cause::AuthFailure)), (true, false));
+        assert_eq!(tell(false, Some(Cause::NotFound)), (false, true));
+        assert_eq!(tell(true, None), (false, false));
+        assert_eq!(tell(true, Some(Cause::Accepted)), (false, false));
     }
 
     #[test]

@@ -239,11 +239,14 @@ impl Registry {
     }
 
     /// Retires several endpoints in one commit. Those that are retired already, or not there, are
-    /// left as they are.
+    /// left as they are. Returns those that this has retired.
     ///
     /// # Errors
     /// [`RegistryError::Storage`]; then none was retired.
-    pub fn retire_all(&self, ended: &[(EndpointId, Cause, Time)]) -> Result<(), RegistryError> {
+    pub fn retire_all(
+        &self,
+        ended: &[(EndpointId, Cause, Time)],
+    ) -> Result<Vec<Arc<Endpoint>>, RegistryError> {
         let mut db = self.db.lock();
         let mut retired: Vec<Endpoint> = Vec::with_capacity(ended.len());
         for &(id, cause, at) in ended {
@@ -262,12 +265,12 @@ impl Registry {
             });
         }
         db.update_endpoints(&retired, &self.cipher)?;
-        for endpoint in retired {
-            let endpoint = Arc::new(endpoint);
-            self.directory.write().put(Arc::clone(&endpoint));
-            self.announce(|it| it.endpoint_changed(&endpoint, Change::Retired));
+        let retired: Vec<_> = retired.into_iter().map(Arc::new).collect();
+        for endpoint in &retired {
+            self.directory.write().put(Arc::clone(endpoint));
+            self.announce(|it| it.endpoint_changed(endpoint, Change::Retired));
         }
-        Ok(())
+        Ok(retired)
     }
 
     /// Deletes an endpoint: it is retired, and everything that was in it is forgotten but its ids,

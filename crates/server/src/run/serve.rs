@@ -193,7 +193,7 @@ fn retire_again(registry: &Registry, recovery: &Recovery) -> Result<(), Registry
     let gone = recovery.retired.iter();
     let gone = gone.filter(|(id, at)| registered_at(*id).is_some_and(|since| since <= *at));
     let gone: Vec<_> = gone.map(|(id, at)| (*id, Cause::Gone, *at)).collect();
-    registry.retire_all(&gone)
+    registry.retire_all(&gone).map(drop)
 }
 
 /// Where the master key lies.

@@ -27,7 +27,8 @@ use super::command::Command;
 use super::engine_thread::Parts;
 use super::events::Events;
 use super::sending::Senders;
-use crate::observe::AttemptLine;
+use crate::observe::{AttemptLine, Metrics};
+use crate::registry::{Endpoint, EndpointState};
 use crate::work;
 
 /// Who waits for answers.
@@ -201,11 +202,16 @@ impl World for RealWorld {
             return;
         }
         let (ended, registry) = (Arc::clone(&self.ended), Arc::clone(&self.parts.registry));
+        let metrics = Arc::clone(&self.parts.metrics);
         let retire = move || {
             let all = std::mem::take(&mut *ended.lock());
             for some in all.chunks(RETIRED_AT_ONCE_MAX) {
-                if let Err(error) = registry.retire_all(some) {
-                    tracing::error!(%error, count = some.len(), "endpoints could not be retired");
+                match registry.retire_all(some) {
+                    Ok(retired) => count(&metrics, &retired),
+                    Err(error) => {
+                        let count = some.len();
+                        tracing::error!(%error, count, "endpoints could not be retired");
+                    }
                 }
             }
         };
@@ -226,6 +232,14 @@ impl World for RealWorld {
         }
         if settled {
             self.events.settled(event);
+        }
+    }
+}
+
+fn count(metrics: &Metrics, retired: &[Arc<Endpoint>]) {
+    for endpoint in retired {
+        if let EndpointState::Retired { cause, .. } = endpoint.state {
+            metrics.ended(endpoint.kind.channel(), cause);
         }
     }
 }
