@@ -55,8 +55,8 @@ pub const PARTS: &[Part] = &[
     },
     Part {
         name: "deny",
-        about: "advisories, licences and sources of the dependencies",
-        work: Work::Tool(&["deny", "check"]),
+        about: "bans, licences and sources of the dependencies",
+        work: Work::Tool(&["deny", "check", "bans", "licenses", "sources"]),
         needs: &[],
     },
     Part {

@@ -119,13 +119,13 @@ pub fn fcm(route: &Route, target: FcmTarget) -> Result<(Url, Kind), Unfit> {
         return Err(Unfit::new(field, rule, ""));
     }
     let rule = "must be on a route with a service account that can be used";
-    let account = fcm::ServiceAccount::parse(service_account.expose_secret())
+    let project = fcm::account::project(service_account.expose_secret())
         .map_err(|fault| Unfit::new("route", rule, fault))?;
     let url = match &route.server {
-        None => fcm::send_url(&account.project),
+        None => fcm::send_url(&project),
         Some(server) => {
             let mut url = server.clone();
-            url.set_path(fcm::send_url(&account.project).path());
+            url.set_path(fcm::send_url(&project).path());
             url
         }
     };

@@ -3,6 +3,7 @@
 //! Each is one function from an endpoint to the next, written, put in memory and announced under
 //! one lock. Absent here: sending, and whether an address may be reached.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::RwLockReadGuard;
@@ -249,12 +250,12 @@ impl Registry {
     ) -> Result<Vec<Arc<Endpoint>>, RegistryError> {
         let mut db = self.db.lock();
         let mut retired: Vec<Endpoint> = Vec::with_capacity(ended.len());
+        let mut seen = BTreeSet::new();
         for &(id, cause, at) in ended {
             let Some(old) = self.endpoint(id) else {
                 continue;
             };
-            let again = retired.iter().any(|endpoint| endpoint.id == id);
-            if again || matches!(old.state, EndpointState::Retired { .. }) {
+            if !seen.insert(id) || matches!(old.state, EndpointState::Retired { .. }) {
                 continue;
             }
             retired.push(Endpoint {

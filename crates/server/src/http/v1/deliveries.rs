@@ -246,24 +246,19 @@ fn absent() -> Problem {
 impl Api {
     /// The delivery that a path names, if the caller may know that it is there.
     fn delivery(&self, caller: &Caller, id: &str) -> Result<Delivery, Problem> {
-        let correlation = CorrelationId(parse_uuid(id).ok_or_else(absent)?.as_u128());
-        let rows = self
-            .reader
-            .deliveries(&[self.locate.delivery(correlation)])?;
-        rows.into_iter()
-            .find(|row| row.correlation == correlation && caller.sees(row.tenant))
+        let found = self.delivery_with(parse_uuid(id).ok_or_else(absent)?)?;
+        found
+            .filter(|row| caller.sees(row.tenant))
             .ok_or_else(absent)
     }
 
     /// The delivery with this outer id, whosever it is.
-    pub(super) fn delivery_with(&self, id: Uuid) -> Result<Option<DeliveryId>, Problem> {
+    pub(super) fn delivery_with(&self, id: Uuid) -> Result<Option<Delivery>, Problem> {
         let correlation = CorrelationId(id.as_u128());
         let rows = self
             .reader
             .deliveries(&[self.locate.delivery(correlation)])?;
-        let mut rows = rows.into_iter();
-        let found = rows.find(|row| row.correlation == correlation);
-        Ok(found.map(|row| row.id))
+        Ok(rows.into_iter().find(|row| row.correlation == correlation))
     }
 
     fn delivery_with_history(

@@ -167,7 +167,7 @@ async fn keep(api: &Arc<Api>, receipts: Vec<ReceiptIn>) -> Result<Taken, Problem
     for (row, receipt) in found.await?? {
         match row {
             Some(row) => {
-                let answer = api.intake.receipt(row, receipt.kind as u8);
+                let answer = api.intake.receipt(row.id, receipt.kind as u8);
                 answers.push((receipt.id, answer));
             }
             None => refused.push(Refused {
