@@ -73,7 +73,7 @@ fn body(method: &Method, route: &str) -> &'static str {
         ("POST", "/v1/tenants") => r#"{"name":"new"}"#,
         ("POST", "/v1/keys") => r#"{"name":"n","role":"reader"}"#,
         ("POST", "/v1/endpoints") => ENDPOINT,
-        ("POST", "/v1/events") => r#"{"type":"a","payload":1}"#,
+        ("POST", "/v1/events" | "/v1/events/dry-run") => r#"{"type":"a","payload":1}"#,
         ("POST", "/v1/routes") => r#"{"name":"new","web_push":{"subject":"mailto:a@example.org"}}"#,
         ("PATCH", "/v1/routes/{name}") => r#"{"web_push":{"subject":"mailto:b@example.org"}}"#,
         ("POST", "/v1/devices") => DEVICE,

@@ -5,6 +5,7 @@ mod http_kit;
 use http::StatusCode;
 use http_kit::Kit;
 use postrider::config;
+use postrider::http::intake::Intake as _;
 use postrider::registry::Role;
 use postrider::store::Reader;
 use postrider_core::engine::Why;
@@ -550,4 +551,57 @@ impl hyper::body::Body for Pending {
         }
         std::task::Poll::Pending
     }
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_be_and_leaves_nothing() {
+    let kit = Kit::new();
+    let anna = kit.endpoint("acme", ANNA).await;
+    let gone = kit
+        .endpoint("acme", &ANNA.replace("anna.test", "gone.test"))
+        .await;
+    let id = uuid::Uuid::parse_str(&gone).unwrap();
+    let id = kit.registry.endpoint_by_uuid(id).unwrap().id;
+    kit.registry
+        .retire(id, postrider_core::cause::Cause::Gone, kit.engine.now())
+        .unwrap();
+    let key = kit.key(Role::Writer, Some("acme"));
+    let body = json!({
+        "type": "order.paid", "id": "o-1", "payload": { "total": 1 }, "ttl_s": 60,
+        "endpoints": [gone, anna],
+    });
+    for _ in 0..2 {
+        let told = kit
+            .post(&key, "/v1/events/dry-run", &body.to_string())
+            .await;
+        assert_eq!(told.http_status, StatusCode::OK, "{}", told.text);
+        let told = told.json();
+        assert_eq!(told["deliveries"][0]["endpoint_id"], gone);
+        assert_eq!(told["deliveries"][0]["verdict"], "refused");
+        assert_eq!(told["deliveries"][0]["cause"], "GONE");
+        assert_eq!(told["deliveries"][1]["endpoint_id"], anna);
+        assert_eq!(told["deliveries"][1]["verdict"], "sendable");
+        assert_eq!(told["deliveries"][1]["channel"], "webhook");
+        assert_eq!(told["deliveries"][1]["body_bytes"], r#"{"total":1}"#.len());
+    }
+    assert_eq!(kit.engine.sent().len(), 0);
+    let (_, reader) = kit.store.open();
+    assert!(reader.event(EventId(1)).unwrap().is_none());
+
+    let wrong = kit
+        .post(
+            &key,
+            "/v1/events/dry-run",
+            r#"{"type":"order.paid","payload":1,"ttl_s":0}"#,
+        )
+        .await;
+    assert_eq!(wrong.http_status, StatusCode::UNPROCESSABLE_ENTITY, "{}", wrong.text);
+    let nowhere = kit
+        .post(
+            &key,
+            "/v1/events/dry-run",
+            r#"{"type":"cat.fed","payload":1}"#,
+        )
+        .await;
+    assert_eq!(nowhere.json(), json!({ "deliveries": [] }));
 }

@@ -18,6 +18,7 @@ use postrider::http::{Api, body_room, router};
 use postrider::observe::Metrics;
 use postrider::registry::{EndpointDraft, KeyDraft, KeyPace, Registry, Role, TlsProfile};
 use postrider::store::model::ModelStore;
+use postrider::transport::{Limits, NetworkPolicy, Transport};
 use postrider::vault::Vault;
 use postrider_core::engine::Reply;
 use postrider_core::event::Submission;
@@ -151,6 +152,7 @@ async fn run() -> bool {
         intake: Arc::new(Yes),
         reader: ModelStore::default().open().1,
         locate: Arc::new(Yes),
+        transport: Arc::new(Transport::new(Limits::default(), NetworkPolicy::default())),
         metrics: Arc::new(Metrics::default()),
         limits: config::Server::default(),
         body_room: body_room(&config::Server::default()),

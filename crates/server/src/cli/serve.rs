@@ -149,6 +149,7 @@ fn api(
         intake: Arc::new(node.intake.clone()),
         reader: Arc::clone(&node.reader),
         locate: Arc::<crate::stamp::OuterIds>::clone(&node.ids),
+        transport: Arc::clone(&node.transport),
         metrics,
         receipts: Arc::clone(&node.receipts),
         push_hosts: config.push.extra_hosts.clone(),

@@ -110,6 +110,7 @@ pub const ROUTES: &[(Method, &str, Action)] = &[
     ),
     (Method::POST, "/v1/events", Action::SubmitEvents),
     (Method::POST, "/v1/events/batch", Action::SubmitEvents),
+    (Method::POST, "/v1/events/dry-run", Action::SubmitEvents),
     (Method::GET, "/v1/events/{id}", Action::ReadDeliveries),
     (Method::GET, "/v1/deliveries", Action::ReadDeliveries),
     (Method::GET, "/v1/deliveries/{id}", Action::ReadDeliveries),

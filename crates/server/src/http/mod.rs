@@ -34,6 +34,7 @@ use crate::observe::Metrics;
 use crate::receipts::ReceiptTokens;
 use crate::registry::Registry;
 use crate::store::Reader;
+use crate::transport::Transport;
 use crate::work;
 use error::{Code, Problem};
 use intake::{Intake, Locate};
@@ -49,6 +50,8 @@ pub struct Api {
     pub reader: Arc<dyn Reader>,
     /// From outer ids to inner ones.
     pub locate: Arc<dyn Locate>,
+    /// The way out, for dry runs.
+    pub transport: Arc<Transport>,
     /// Where things are counted.
     pub metrics: Arc<Metrics>,
     /// Limits of requests.

@@ -24,7 +24,7 @@ use super::client::{Client, Host};
 use crate::channel::reaction::{Reaction, Reactions, Scope, TableFault};
 use crate::channel::reading::unsendable;
 use crate::channel::webhook::{self, Webhook};
-use crate::channel::{Answer, Attempted, Channel as _, Told, apns, fcm, web_push};
+use crate::channel::{Answer, Attempted, Channel as _, Request, Told, apns, fcm, web_push};
 use crate::receipts::ReceiptTokens;
 use crate::registry::{Credentials, FcmTarget, Registry, Route};
 
@@ -298,7 +298,10 @@ impl Line {
                 token_host,
             } => {
                 let place = (target, &**kit, token_host);
-                self.fcm(client, push, prepared, place, &told, errand).await
+                let told = (&told, false);
+                let (attempted, reaction) =
+                    self.fcm(client, push, prepared, place, told, errand).await;
+                push.follow(Way::Fcm, attempted, reaction)
             }
         }
     }
@@ -311,20 +314,9 @@ impl Line {
         told: &Told<'_>,
         errand: Errand<'_>,
     ) -> Attempted {
-        let Ok(fresh) = web_push::Fresh::draw() else {
-            return unsendable(
-                OutcomeKind::Retry,
-                Cause::ConnectFailed,
-                "no random numbers",
-            );
-        };
-        let written = web_push::encode(prepared, told, push.padding, &fresh, errand.now);
-        let request = match written {
-            Ok(written) => {
-                push.mind_length(written.plaintext_bytes);
-                written.request
-            }
-            Err(cause) => return unsendable(OutcomeKind::Reject, cause, ""),
+        let request = match web_push_request(push, prepared, told, errand.now) {
+            Ok(request) => request,
+            Err(unsent) => return unsent,
         };
         let answer = client.send(&self.host, request).await;
         let then = after(errand.now, &answer);
@@ -361,22 +353,24 @@ impl Line {
         push.follow(Way::Apns, verdict.attempted, verdict.reaction)
     }
 
-    async fn fcm(
+    /// `told` comes with whether FCM is only to look at it.
+    pub(super) async fn fcm(
         &self,
         client: &Arc<Client>,
         push: &Push,
         prepared: &fcm::Prepared,
         (target, kit, token_host): (&FcmTarget, &Kit, &Arc<Host>),
-        told: &Told<'_>,
+        (told, validate_only): (&Told<'_>, bool),
         errand: Errand<'_>,
-    ) -> Attempted {
+    ) -> (Attempted, Option<Reaction>) {
+        let unsent = |attempted| (attempted, None);
         let Kit::Fcm {
             account,
             tokens,
             pace,
         } = kit
         else {
-            return unsendable(OutcomeKind::Blocked, Cause::RouteUnusable, "");
+            return unsent(unsendable(OutcomeKind::Blocked, Cause::RouteUnusable, ""));
         };
         let mut errand = errand;
         match fcm::quota::take(pace, errand.now) {
@@ -388,21 +382,25 @@ impl Line {
             // The whole project waits, and nothing of it spends an attempt.
             Err(_) => {
                 let detail = "Google asked the project to wait, or its quota is used up";
-                return unsendable(OutcomeKind::Blocked, Cause::RateLimited, detail);
+                return unsent(unsendable(OutcomeKind::Blocked, Cause::RateLimited, detail));
             }
         }
         let fetch = async |request| client.send(token_host, request).await;
         let bearer = match tokens.bearer(errand.now, account, fetch).await {
             Ok(bearer) => bearer,
-            Err(fault) => return fcm::untokened(&fault),
+            Err(fault) => return unsent(fcm::untokened(&fault)),
         };
         let target = match target {
             FcmTarget::Token(token) => fcm::Target::Token(token),
             FcmTarget::Fid(fid) => fcm::Target::Fid(fid),
         };
-        let request = match fcm::encode(prepared, &bearer.header, told, target.into(), errand.now) {
+        let ask = fcm::Ask {
+            target,
+            validate_only,
+        };
+        let request = match fcm::encode(prepared, &bearer.header, told, ask, errand.now) {
             Ok(request) => request,
-            Err(fault) => return fcm::unfit(&fault),
+            Err(fault) => return unsent(fcm::unfit(&fault)),
         };
         let answer = client.send(&self.host, request).await;
         let then = after(errand.now, &answer);
@@ -417,10 +415,26 @@ impl Line {
                 fcm::quota::hold(pace, then, outcome.wait_min_ms);
             }
         }
-        push.follow(Way::Fcm, attempted, reaction)
+        (attempted, reaction)
     }
 }
 
 fn after(now: Time, answer: &Answer) -> Time {
     now.plus(i64::from(answer.total_ms))
+}
+
+/// The request of a push to a browser, or what becomes of the attempt without one.
+pub(super) fn web_push_request(
+    push: &Push,
+    prepared: &web_push::Prepared,
+    told: &Told<'_>,
+    now: Time,
+) -> Result<Request, Attempted> {
+    let fresh = web_push::Fresh::draw().map_err(|fault| {
+        unsendable(OutcomeKind::Retry, Cause::ConnectFailed, &fault.to_string())
+    })?;
+    let written = web_push::encode(prepared, told, push.padding, &fresh, now)
+        .map_err(|cause| unsendable(OutcomeKind::Reject, cause, ""))?;
+    push.mind_length(written.plaintext_bytes);
+    Ok(written.request)
 }

@@ -17,6 +17,7 @@ pub mod guard;
 mod http1;
 mod http2;
 pub mod lines;
+mod rehearse;
 pub mod resolve;
 mod room;
 mod tls;
@@ -24,6 +25,7 @@ mod wire;
 
 pub use dial::{Dial, SystemDialer};
 pub use guard::{Forbidden, NetworkPolicy, Target};
+pub use rehearse::Rehearsed;
 pub use resolve::{Resolve, ResolveError, Resolving, SystemResolver};
 pub use tls::{TlsFault, TlsIdentity, check_tls};
 

@@ -30,9 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of a body that the fake keeps: all of it.
 const BODY_KEEP_BYTES: usize = 65_536;
 
-const FORM: &str = r#"{"notification":{"title":"Grüße","body":"b"},"data":{"n":1}}"#;
+pub const FORM: &str = r#"{"notification":{"title":"Grüße","body":"b"},"data":{"n":1}}"#;
 
-async fn fake() -> Fake {
+pub async fn fake() -> Fake {
     let settings = Settings {
         body_keep_bytes: BODY_KEEP_BYTES,
         ..Settings::default()
@@ -40,7 +40,7 @@ async fn fake() -> Fake {
     Fake::start(settings).await.expect("a fake")
 }
 
-fn node(dir: &tempfile::TempDir) -> Node {
+pub fn node(dir: &tempfile::TempDir) -> Node {
     start(&config(
         dir.path(),
         Policy::brief(postrider_core::id::PolicyId(0)),
@@ -48,7 +48,7 @@ fn node(dir: &tempfile::TempDir) -> Node {
 }
 
 /// A route of a project of its own.
-fn route(node: &Node, fake: &Fake, project: &str) -> Arc<Route> {
+pub fn route(node: &Node, fake: &Fake, project: &str) -> Arc<Route> {
     let draft = RouteDraft {
         name: project.to_owned(),
         credentials: Credentials::Fcm {
@@ -87,7 +87,7 @@ fn draft(node: &Node, route: &Route, token: &str) -> EndpointDraft {
     }
 }
 
-fn device(node: &Node, route: &Route, token: &str) -> Arc<Endpoint> {
+pub fn device(node: &Node, route: &Route, token: &str) -> Arc<Endpoint> {
     let draft = draft(node, route, token);
     let made = node
         .registry
@@ -128,7 +128,7 @@ async fn row(
 }
 
 /// Why a device is retired, if it is.
-fn retired(node: &Node, id: EndpointId) -> Option<Cause> {
+pub fn retired(node: &Node, id: EndpointId) -> Option<Cause> {
     match &node.registry.endpoint(id).expect("it is known").state {
         EndpointState::Retired { cause, .. } => Some(*cause),
         _ => None,

@@ -20,6 +20,7 @@ use postrider::registry::{Change, Endpoint, Gatekeeper, KeyDraft, Registry, Role
 use postrider::stamp::OuterIds;
 use postrider::store::model::{ModelLedger, ModelStore};
 use postrider::store::{Ledger, Reader, Verdict};
+use postrider::transport::{Limits, NetworkPolicy, Transport};
 use postrider::vault::Vault;
 use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
@@ -99,6 +100,7 @@ impl Kit {
             intake: engine.clone(),
             reader,
             locate: Arc::new(ids),
+            transport: Arc::new(Transport::new(Limits::default(), NetworkPolicy::default())),
             metrics: Arc::clone(&metrics),
             body_room: body_room(&limits),
             limits,

@@ -245,6 +245,7 @@ async fn serve(
         intake: Arc::new(intake),
         reader,
         locate: Arc::new(ids),
+        transport: Arc::new(Transport::new(Limits::default(), NetworkPolicy::default())),
         metrics: Arc::clone(metrics),
         body_room: http::body_room(&limits),
         limits: limits.clone(),

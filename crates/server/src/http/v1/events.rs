@@ -221,7 +221,7 @@ pub(super) struct EventView {
 
 /// Refuses early what would be refused later, then reads the body. The room that it takes is held
 /// until the answer is known, so that payloads on their way to the disk have a bound in bytes.
-async fn read(
+pub(super) async fn read(
     api: &Api,
     request: Request<Body>,
     bytes_max: usize,
@@ -235,7 +235,7 @@ async fn read(
 }
 
 /// Where events of one request are turned into commands.
-fn desk<'a>(
+pub(super) fn desk<'a>(
     api: &'a Api,
     tenant: TenantId,
     directory: &'a Directory,
@@ -454,7 +454,7 @@ fn item(answer: &Result<Admitted, Problem>) -> ItemAnswer<'_> {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };

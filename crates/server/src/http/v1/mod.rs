@@ -4,6 +4,7 @@
 
 mod deliveries;
 mod devices;
+mod dry_run;
 mod endpoint_in;
 mod endpoints;
 mod event_in;
@@ -52,6 +53,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(endpoints::test))
         .routes(routes!(events::submit))
         .routes(routes!(events::submit_batch))
+        .routes(routes!(dry_run::dry_run))
         .routes(routes!(events::show))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::show))

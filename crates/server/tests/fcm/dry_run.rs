@@ -1,0 +1,72 @@
+//! What Google makes of a request that it is only to look at.
+
+use std::sync::Arc;
+
+use postrider::channel::Attempted;
+use postrider::fake::{Act, Behaviour, Filter, When};
+use postrider_core::Bytes;
+use postrider_core::cause::Cause;
+use postrider_core::dispatch::Dispatch;
+use postrider_core::id::{CorrelationId, DeliveryId, EventId};
+use postrider_core::outcome::OutcomeKind;
+use postrider_core::policy::Guarantee;
+use postrider_core::time::MINUTE_MS;
+use serde_json::Value;
+
+use crate::engine::{FORM, device, fake, node, retired, route};
+use crate::node_kit::submission;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn google_looks_and_nothing_follows() {
+    let (fake, dir) = (fake().await, tempfile::tempdir().expect("a directory"));
+    let node = node(&dir);
+    let gone = Behaviour::of("/fcm/gone").rule(When::Always, Act::http_status(404));
+    fake.set(gone).expect("a behaviour");
+    let large = format!(r#"{{"notification":{{"title":"{}"}}}}"#, "x".repeat(5_000));
+    let rows = [
+        ("fine", FORM, OutcomeKind::Accept, Cause::Accepted, 1),
+        ("gone", FORM, OutcomeKind::Gone, Cause::Gone, 1),
+        (
+            "large",
+            &large,
+            OutcomeKind::Reject,
+            Cause::ContentTooLarge,
+            0,
+        ),
+    ];
+    for (name, payload, kind, cause, asked) in rows {
+        let route = route(&node, &fake, name);
+        let to = device(&node, &route, name);
+        let now = node.clock.now();
+        let mut told = submission(&to, Guarantee::AtLeastOnce, 1, now);
+        told.event.payload = Bytes::copy_from_slice(payload.as_bytes());
+        let dispatch = Dispatch {
+            delivery: DeliveryId(0),
+            correlation: CorrelationId(7),
+            tenant: to.tenant,
+            event: EventId(0),
+            endpoint: to.id,
+            attempt: 1,
+            policy: to.policy,
+            guarantee: Guarantee::AtLeastOnce,
+            lane: None,
+            previous_accepted: 0,
+            admitted_at: now,
+            expires_at: now.plus(MINUTE_MS),
+            opened_at: now,
+        };
+        let transport = Arc::clone(&node.transport);
+        let rehearsed = transport.rehearse(&to, &told.event, &dispatch, now).await;
+        let Some(Attempted::Answered(outcome)) = rehearsed.attempted else {
+            panic!("{name}: {rehearsed:?}");
+        };
+        assert_eq!((outcome.kind, outcome.cause), (kind, cause), "{name}");
+        let seen = fake.requests(&Filter::path(&format!("/fcm/{name}")));
+        assert_eq!(seen.len(), asked, "{name}");
+        for request in seen {
+            let body: Value = serde_json::from_str(&request.body).expect("JSON");
+            assert_eq!(body["validateOnly"], true);
+        }
+        assert_eq!(retired(&node, to.id), None, "{name}: nothing follows");
+    }
+}
