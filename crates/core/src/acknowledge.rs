@@ -152,6 +152,8 @@ pub fn sign(outcome: &Outcome) -> Sign {
     match outcome.kind {
         // Our own crash says nothing about the endpoint.
         _ if outcome.cause == Cause::Crashed => Sign::Neutral,
+        // Neither do credentials that are renewed, or a token that is tried elsewhere.
+        _ if matches!(outcome.cause, Cause::AuthFailure | Cause::BadToken) => Sign::Neutral,
         OutcomeKind::Accept => Sign::Good,
         OutcomeKind::Retry | OutcomeKind::Unknown => Sign::Bad,
         OutcomeKind::Throttle | OutcomeKind::Reject | OutcomeKind::Gone | OutcomeKind::Blocked => {

@@ -595,7 +595,12 @@ async fn a_dry_run_says_what_would_be_and_leaves_nothing() {
             r#"{"type":"order.paid","payload":1,"ttl_s":0}"#,
         )
         .await;
-    assert_eq!(wrong.http_status, StatusCode::UNPROCESSABLE_ENTITY, "{}", wrong.text);
+    assert_eq!(
+        wrong.http_status,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "{}",
+        wrong.text
+    );
     let nowhere = kit
         .post(
             &key,

@@ -12,95 +12,23 @@ use postrider_core::time::{MINUTE_MS, SECOND_MS};
 use super::kit::{APP, Key, token};
 use super::rig::{Rig, eventually};
 
-/// What becomes of a delivery: its state, why, whether its device is retired, and how many minutes
-/// it waits at least if it goes again.
-type End = (State, Cause, bool, i64);
-
-const BAD: End = (State::Rejected, Cause::BadRequest, false, 0);
-const DEAD: End = (State::Rejected, Cause::Gone, true, 0);
-const HELD: End = (State::Scheduled, Cause::AuthFailure, false, 0);
-const LATER: End = (State::Scheduled, Cause::ServiceDegraded, false, 15);
-
-/// From Apple's "Handling notification responses from APNs", by hand.
-#[rustfmt::skip]
-const ANSWERS: [(u16, &str, End); 36] = [
-    (200, "", (State::Accepted, Cause::Accepted, false, 0)),
-    (400, "BadCollapseId", BAD),
-    (400, "BadDeviceToken", (State::Rejected, Cause::BadToken, true, 0)),
-    (400, "BadExpirationDate", BAD),
-    (400, "BadMessageId", BAD),
-    (400, "BadPriority", BAD),
-    (400, "BadTopic", BAD),
-    (400, "DeviceTokenNotForTopic", (State::Rejected, Cause::KeyMismatch, true, 0)),
-    (400, "DuplicateHeaders", BAD),
-    (400, "ExpiredToken", DEAD),
-    (400, "InvalidPushType", BAD),
-    (400, "MissingDeviceToken", BAD),
-    (400, "MissingTopic", BAD),
-    (400, "PayloadEmpty", BAD),
-    (400, "TopicDisallowed", HELD),
-    (403, "BadCertificate", HELD),
-    (403, "BadCertificateEnvironment", HELD),
-    (403, "BadEnvironmentKeyIdInToken", HELD),
-    (403, "BadEnvironmentKeyInToken", HELD),
-    (403, "Forbidden", (State::Rejected, Cause::AuthFailure, false, 0)),
-    (403, "InvalidProviderToken", HELD),
-    (403, "MissingProviderToken", HELD),
-    (404, "BadPath", BAD),
-    (405, "MethodNotAllowed", BAD),
-    (410, "ExpiredToken", DEAD),
-    (410, "Unregistered", DEAD),
-    (413, "PayloadTooLarge", (State::Rejected, Cause::PayloadTooLarge, false, 0)),
-    (429, "TooManyRequests", (State::Scheduled, Cause::DeviceThrottled, false, 1)),
-    (500, "InternalServerError", LATER),
-    (503, "ServiceUnavailable", LATER),
-    (503, "Shutdown", LATER),
-    (502, "", LATER),
-    (400, "SomethingNew", (State::Rejected, Cause::ClientError, false, 0)),
-    (403, "SomethingNew", HELD),
-    (302, "", (State::Rejected, Cause::Redirected, false, 0)),
-    // Each of these is over once the connection or the token is another one; see below.
-    (400, "IdleTimeout", (State::Accepted, Cause::Accepted, false, 0)),
-];
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_answer_ends_as_written_down() {
+async fn a_connection_that_was_idle_for_too_long_makes_way_for_another() {
     let rig = Rig::start().await;
-    let mut expected = Vec::new();
-    for (number, (http_status, reason, end)) in (1..).zip(ANSWERS) {
-        // A route for each: what one learns of its credentials is no business of the others.
-        let route = rig.route(&format!("route-{number}"), &rig.key);
-        let device = rig.device(&route, number);
-        let script = Script {
-            token: token(number),
-            acts: [Act::refuse(http_status, reason)].into(),
-            forever: reason != "IdleTimeout",
-        };
-        rig.service().script(script).unwrap();
-        expected.push((device, http_status, reason, end));
-    }
-    let devices: Vec<_> = expected.iter().map(|(device, ..)| device.clone()).collect();
-    let before = rig.node.clock.now();
-    rig.alert(&devices, 1).await;
-    for (device, http_status, reason, (state, cause, retired, minutes)) in expected {
-        let name = format!("{http_status} {reason}");
-        eventually(&name, || {
-            let row = rig.row(device.id);
-            (row.state, row.cause) == (state, cause) && row.attempt > 0
-        })
-        .await;
-        let row = rig.row(device.id);
-        let waits_ms = row.due_at.0 - before.0;
-        if minutes > 0 {
-            assert!(waits_ms >= minutes * MINUTE_MS, "{name}: {waits_ms} ms");
-        }
-        let unspent = u32::from(cause == Cause::AuthFailure && state == State::Scheduled);
-        assert_eq!(u32::from(row.unspent), unspent, "{name}");
-        assert_eq!(row.may_have_acted, http_status >= 500, "{name}");
-        eventually(&name, || is_retired(&rig, &device) == retired).await;
-        let attempts = if reason == "IdleTimeout" { 2 } else { 1 };
-        assert_eq!(arrived(&rig, &device), attempts, "{name}");
-    }
+    let route = rig.route("main", &rig.key);
+    let device = rig.device(&route, 1);
+    let script = Script {
+        token: token(1),
+        acts: [Act::refuse(400, "IdleTimeout")].into(),
+        forever: false,
+    };
+    rig.service().script(script).unwrap();
+    rig.alert(std::slice::from_ref(&device), 1).await;
+    super::node_kit::rest(&rig.node).await;
+    let row = rig.row(device.id);
+    assert_eq!((row.state, row.attempt), (State::Accepted, 2));
+    let came = rig.service().notifications(&Wanted::default());
+    assert_ne!(came[0].connection, came[1].connection);
     rig.node.stop().unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! APNs: other people's senders against the fake, and our channel through a whole node to it.
 
+mod certificates;
 mod engine;
 mod kit;
 #[path = "../node_kit/mod.rs"]
