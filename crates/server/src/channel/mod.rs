@@ -13,6 +13,7 @@ pub mod credentials;
 pub mod fcm;
 pub mod reaction;
 pub(crate) mod reading;
+pub mod redact;
 pub mod registration;
 mod retry_after;
 mod told;

@@ -47,7 +47,7 @@ use url::Url;
 use crate::channel::reading::unsendable;
 use crate::channel::webhook::{self, PrepareFault, Webhook};
 use crate::channel::{
-    Answer, Attempted, Channel as _, Fault, Request, Trouble, apns, fcm, web_push,
+    Answer, Attempted, Channel as _, Fault, Request, Trouble, apns, fcm, redact, web_push,
 };
 use crate::registry::{Endpoint, Kind, Route, TlsProfile};
 use client::{Client, Host, HostKey, Manner};
@@ -269,7 +269,10 @@ impl Transport {
             now,
         };
         match &prepared.line {
-            Ok(line) => line.attempt(&self.client, self.push.get(), errand).await,
+            Ok(line) => {
+                let attempted = line.attempt(&self.client, self.push.get(), errand).await;
+                redact::without_address(attempted, &prepared.endpoint)
+            }
             Err(fault) => fault.attempted(now),
         }
     }

@@ -245,6 +245,10 @@ impl Provider for Apple {
         registration::apns(route, &token(number)).expect("a token")
     }
 
+    fn address(&self, number: u32) -> String {
+        token(number)
+    }
+
     fn arrived(&self, from: &str, number: u32) -> usize {
         let wanted = Wanted {
             token: Some(token(number)),

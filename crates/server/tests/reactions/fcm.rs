@@ -11,8 +11,8 @@ use postrider_core::endpoint::Channel;
 use url::Url;
 
 use super::kit::{
-    Case, End, Said, accepted, again, blocked, credential, dead, later, our_fault, renewed, slower,
-    table_and_list_know_the_same,
+    ADDRESS, Case, End, Said, accepted, again, blocked, credential, dead, later, our_fault,
+    renewed, slower, table_and_list_know_the_same,
 };
 use super::node_kit::{config, tenant};
 use super::stage::{Provider, play, policy};
@@ -63,8 +63,8 @@ fn of_requests() -> Vec<Case> {
         "fieldViolations": [{ "field": "message.android.ttl", "description": "Illegal format" }],
     }]);
     let fields = with_details(400, "INVALID_ARGUMENT", "Invalid value", fields);
-    let words = "The registration token is not a valid FCM registration token";
-    let token = with_details(400, "INVALID_ARGUMENT", words, serde_json::json!([]));
+    let words = format!("The registration token {ADDRESS} is not a valid FCM registration token");
+    let token = with_details(400, "INVALID_ARGUMENT", &words, serde_json::json!([]));
     vec![
         coded(200, "", "", accepted()),
         Case::new("", fields, "INVALID_ARGUMENT/fields", bug()),
@@ -194,7 +194,7 @@ fn table_and_list_of_fcm_know_the_same() {
 struct Firebase(Fake);
 
 fn token(number: u32) -> String {
-    format!("device-{number}")
+    format!("registration:token-{number:08}")
 }
 
 impl Provider for Firebase {
@@ -222,7 +222,7 @@ impl Provider for Firebase {
         let answer = Answer {
             http_status: said.http_status,
             headers: headers.map(|(k, v)| ((*k).into(), (*v).into())).collect(),
-            body: said.body.clone(),
+            body: said.body_to(&name),
             ..Answer::default()
         };
         let behaviour = Behaviour::of(&format!("/fcm/{name}"));
@@ -230,6 +230,10 @@ impl Provider for Firebase {
             .set(behaviour.rule(When::Always, Act::Answer(answer)))
             .expect("a behaviour");
         registration::fcm(route, FcmTarget::Token(name)).expect("a token")
+    }
+
+    fn address(&self, number: u32) -> String {
+        token(number)
     }
 
     fn arrived(&self, _from: &str, number: u32) -> usize {

@@ -10,6 +10,9 @@ use postrider_core::endpoint::Channel;
 use postrider_core::ledger::State;
 use postrider_core::outcome::OutcomeKind;
 
+/// Stands in a body for the device's address.
+pub const ADDRESS: &str = "{address}";
+
 /// An answer as it comes over the wire.
 #[derive(Clone, Debug)]
 pub struct Said {
@@ -25,6 +28,13 @@ impl Said {
             headers: Vec::new(),
             body: body.into(),
         }
+    }
+}
+
+impl Said {
+    /// The body as it is sent to a device with this address.
+    pub fn body_to(&self, address: &str) -> String {
+        self.body.replace(ADDRESS, address)
     }
 }
 

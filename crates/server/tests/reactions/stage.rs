@@ -16,7 +16,7 @@ use postrider::run::Node;
 use postrider_core::Bytes;
 use postrider_core::endpoint::Channel;
 use postrider_core::id::PolicyId;
-use postrider_core::ledger::{Delivery, State};
+use postrider_core::ledger::{Delivery, Fact, State};
 use postrider_core::outcome::OutcomeKind;
 use postrider_core::policy::{BreakerPolicy, Guarantee, Jitter, Policy, Schedule};
 use postrider_core::time::{HOUR_MS, MINUTE_MS, SECOND_MS};
@@ -38,6 +38,8 @@ pub trait Provider {
     fn route(&self, node: &Node, from: &str, name: &str) -> Arc<Route>;
     /// A device of this number which will be answered so.
     fn device(&self, route: &Route, from: &str, number: u32, said: &Said) -> (Url, Kind);
+    /// What nobody needs to know who reads of the device of this number.
+    fn address(&self, number: u32) -> String;
     /// Requests for it so far.
     fn arrived(&self, from: &str, number: u32) -> usize;
 }
@@ -162,7 +164,23 @@ impl Stage<'_> {
             assert!(due.contains(&row.due_at), "{waits_ms} ms: {case:?}");
         }
         assert_eq!(self.provider.arrived(case.from, number), 1, "{case:?}");
+        self.check_evidence(case, number, &row);
         self.pause(endpoint);
+    }
+
+    /// What is kept of the answer does not give the device away, and nothing else is left out.
+    fn check_evidence(&self, case: &Case, number: u32, row: &Delivery) {
+        let entries = self.node.reader.history(row).expect("it can be read");
+        let kept = entries.iter().find_map(|entry| match &entry.fact {
+            Fact::Answered { outcome, .. } => Some(String::from_utf8_lossy(&outcome.evidence)),
+            _ => None,
+        });
+        let kept = kept.expect("it was answered");
+        assert!(!kept.contains(&self.provider.address(number)), "{kept}");
+        if case.end.outcome != OutcomeKind::Accept {
+            let body = case.said.body_to("[address]");
+            assert!(kept.ends_with(&body), "{kept} is not {body}");
+        }
     }
 
     /// No attempt of what waits here disturbs the next line.

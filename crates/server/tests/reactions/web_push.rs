@@ -137,7 +137,7 @@ fn of_google() -> Vec<Case> {
         google(410, "NotRegistered", gone()),
         google(
             410,
-            "push subscription has unsubscribed or expired.",
+            "push subscription {address} has unsubscribed or expired.",
             gone(),
         ),
         google(413, "payload too large", our_fault(Cause::PayloadTooLarge)),
@@ -299,6 +299,11 @@ impl Services {
     }
 }
 
+/// What of an endpoint only its push service and we know.
+fn secret(number: u32) -> String {
+    format!("gAAAAABn{number:032}")
+}
+
 impl Provider for Services {
     fn channel(&self) -> Channel {
         Channel::WebPush
@@ -323,12 +328,12 @@ impl Provider for Services {
             panic!("keys of Web Push")
         };
         let public = keys[0].public.clone();
-        let (fake, path) = (self.of(from), format!("/case/{number}"));
+        let (fake, path) = (self.of(from), format!("/case/{}", secret(number)));
         let headers = said.headers.iter();
         let answer = Answer {
             http_status: said.http_status,
             headers: headers.map(|(k, v)| ((*k).into(), (*v).into())).collect(),
-            body: said.body.clone(),
+            body: said.body_to(&path),
             ..Answer::default()
         };
         fake.set(Behaviour::of(&path).rule(When::Always, Act::Answer(answer)))
@@ -341,8 +346,12 @@ impl Provider for Services {
         (fake.url(&path).parse().expect("a URL"), Kind::WebPush(keys))
     }
 
+    fn address(&self, number: u32) -> String {
+        secret(number)
+    }
+
     fn arrived(&self, from: &str, number: u32) -> usize {
-        let filter = Filter::path(&format!("/case/{number}"));
+        let filter = Filter::path(&format!("/case/{}", secret(number)));
         self.of(from).requests(&filter).len()
     }
 }
