@@ -97,6 +97,8 @@ section! {
         idle_ms: u64 = 4_000, 0..=600_000;
         /// The same for an HTTP/2 connection, whose end is announced.
         idle_shared_ms: u64 = 60_000, 0..=600_000;
+        /// HTTP/2 connections to one address at most. Another one is made when all are full.
+        shared_per_host_max: usize = 4, 1..=64;
         /// Idle connections kept to one address.
         idle_per_host_max: usize = 256, 0..=10_000;
         /// Idle connections kept at most, about 12 KiB each.

@@ -287,6 +287,7 @@ fn limits(config: &Config) -> Limits {
         idle_host_max: config.transport.idle_per_host_max,
         idle_total_max: config.transport.idle_total_max,
         idle_shared_ms: config.transport.idle_shared_ms,
+        shared_host_max: config.transport.shared_per_host_max,
         ..Limits::default()
     }
 }

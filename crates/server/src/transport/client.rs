@@ -26,7 +26,7 @@ use super::connect::connect;
 use super::dial::Dial;
 use super::guard::{NetworkPolicy, Target};
 use super::http1::{Exchange, Http1};
-use super::http2::{self, Http2, Serial, Terms};
+use super::http2::{Http2, Serial, Terms};
 use super::resolve::Resolve;
 use super::tls::TlsIdentity;
 use crate::channel::{Answer, Fault, Progress, Request, Response, Trouble};
@@ -309,7 +309,7 @@ impl Client {
             drop(_turn);
             return self.open(host, deadline).await;
         }
-        match host.shared() {
+        match host.shared(&self.limits) {
             Some(shared) => Ok(Link::Shared(shared)),
             None => self.open(host, deadline).await,
         }
@@ -330,7 +330,7 @@ impl Client {
         let shared = Http2::open(wire, deadline).await?;
         let mut list = host.shared.lock();
         list.connections.retain(Http2::is_open);
-        if list.connections.len() < http2::CONNECTIONS_MAX && !host.retired.load(Relaxed) {
+        if list.connections.len() < self.limits.shared_host_max && !host.retired.load(Relaxed) {
             list.connections.push(shared.clone());
         }
         Ok(Link::Shared(shared))
@@ -436,7 +436,7 @@ impl Host {
     /// A connection that is there already.
     async fn kept(&self, limits: &Limits) -> Option<Link> {
         if self.tls.is_some() && !self.speaks_http1.load(Relaxed) {
-            return self.shared().map(Link::Shared);
+            return self.shared(limits).map(Link::Shared);
         }
         poll_fn(|cx| {
             loop {
@@ -453,10 +453,10 @@ impl Host {
     }
 
     /// A share in the least busy HTTP/2 connection, unless another one ought to be made.
-    fn shared(&self) -> Option<Http2> {
+    fn shared(&self, limits: &Limits) -> Option<Http2> {
         let mut shared = self.shared.lock();
         shared.connections.retain(Http2::is_open);
-        let full = shared.connections.len() >= http2::CONNECTIONS_MAX;
+        let full = shared.connections.len() >= limits.shared_host_max;
         let least = shared
             .connections
             .iter()

@@ -33,9 +33,6 @@ use super::room::{Place, Room};
 use super::wire::{Gauge, Wire};
 use crate::channel::{Fault, Request, Trouble};
 
-/// Connections to one host at the most.
-pub(super) const CONNECTIONS_MAX: usize = 4;
-
 /// Requests under way on one connection at the most, whatever its far side allows.
 const STREAMS_MAX: usize = 1_000;
 

@@ -74,6 +74,8 @@ pub struct Limits {
     pub response_push_ms: u64,
     /// As `idle_shared_ms`, for push services, which take reconnecting for an attack.
     pub idle_push_ms: u64,
+    /// HTTP/2 connections to one host at the most.
+    pub shared_host_max: usize,
     /// Idle HTTP/1.1 connections to one host at the most.
     pub idle_host_max: usize,
     /// Idle HTTP/1.1 connections at the most; about 12 KiB each.
@@ -90,6 +92,7 @@ impl Default for Limits {
             idle_shared_ms: 60_000,
             response_push_ms: 10_000,
             idle_push_ms: 12 * 3_600_000,
+            shared_host_max: 4,
             idle_host_max: 256,
             idle_total_max: 4_096,
         }
