@@ -36,6 +36,10 @@ use super::{ACCEPT_PAUSE_MS, HANDSHAKE_MS, Reach, StartError, Tls, address, list
 use frames::{Control, Framed, STREAMS_STAND_IN};
 use service::{Line, look, now_us};
 
+/// Bytes of bodies that may be under way unread on one connection. With the 64 KiB that HTTP/2
+/// begins with, hundreds of streams share what is left of the window byte by byte (hyper claims one
+/// for each), and the server's library takes that many tiny frames for an attack.
+const CONNECTION_WINDOW_BYTES: u32 = 1_024 * 1_024;
 /// Longest that a connection is kept for saying farewell.
 const FAREWELL_MS: u64 = 1_000;
 
@@ -152,6 +156,7 @@ async fn serve(
 ) -> Result<(), h2::Error> {
     let mut connection = h2::server::Builder::new()
         .max_concurrent_streams(STREAMS_STAND_IN)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .handshake::<_, Bytes>(framed)
         .await?;
     loop {
