@@ -5,6 +5,7 @@
 
 mod needs;
 mod parts;
+mod peers;
 mod sim;
 mod tally;
 mod test;
@@ -48,7 +49,8 @@ fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Test(options) => test::run(&options),
         Verb::Bench { rest } => {
-            needs::settle(&[needs::WRK]);
+            needs::settle(&[needs::WRK, needs::NODE, needs::NPM]);
+            peers::install();
             postrider("bench", &rest)
         }
         Verb::Demo { rest } => postrider("demo", &rest),

@@ -98,11 +98,11 @@ fn demo_does_not_touch_a_directory_that_is_in_use() {
 }
 
 #[test]
-fn bench_prints_one_object_and_loses_nothing() {
+fn bench_measures_every_channel_and_loses_nothing() {
     let ran = postrider(&["bench", "--events", "2000", "--json"]);
     assert_eq!(ran.status.code(), Some(0), "{}", prose(&ran));
     let figures = object(&ran);
-    for name in [
+    let webhooks = [
         "end_to_end_per_s",
         "raw_per_s",
         "ratio",
@@ -112,21 +112,102 @@ fn bench_prints_one_object_and_loses_nothing() {
         "fdatasync_p99_ms",
         "written_bytes_per_delivery",
         "fan_out_10_per_s",
+    ];
+    are_positive(&figures, "", &webhooks);
+    let web_push = [
+        "encrypt_us",
+        "floor_us",
+        "end_to_end_per_s",
+        "limit_per_s",
+        "ratio",
+    ];
+    are_positive(&figures["web_push"], "web_push", &web_push);
+    let phones = [
+        "end_to_end_per_s",
+        "raw_per_s",
+        "raw_h2_per_s",
+        "raw_hyper_per_s",
+        "ratio",
+        "token_us",
+    ];
+    are_positive(&figures["apns"], "apns", &phones);
+    are_positive(&figures["fcm"], "fcm", &phones);
+    are_positive(&figures["fcm"], "fcm", &["token_exchange_ms"]);
+    assert_eq!(figures["apns"]["connections"], 1, "{figures}");
+    assert_eq!(figures["apns"]["refused_streams"], 0, "{figures}");
+    for part in [
+        &figures,
+        &figures["web_push"],
+        &figures["apns"],
+        &figures["fcm"],
     ] {
-        assert!(
-            figures[name].as_f64().is_some_and(|figure| figure > 0.0),
-            "{name}: {figures}"
-        );
+        assert_eq!(part["lost"], 0, "{part}");
     }
-    for name in ["encrypt_us", "floor_us", "end_to_end_per_s", "limit_per_s"] {
-        let figure = figures["web_push"][name].as_f64();
-        assert!(figure.is_some_and(|it| it > 0.0), "{name}: {figures}");
+    for part in [&figures, &figures["fcm"]] {
+        assert_eq!(part["duplicates"], 0, "{part}");
     }
-    assert_eq!(figures["web_push"]["lost"], 0, "{figures}");
     assert!(figures["void"].is_boolean());
-    for name in ["lost", "duplicates"] {
-        assert_eq!(figures[name], 0, "{name}: {figures}");
+    assert!(figures.get("troubles").is_none(), "{figures}");
+    every_figure_is_explained(&figures);
+}
+
+fn are_positive(part: &Value, name: &str, figures: &[&str]) {
+    for figure in figures {
+        let value = part[figure].as_f64();
+        assert!(value.is_some_and(|it| it > 0.0), "{name} {figure}: {part}");
     }
+}
+
+/// The page of figures is made from the words that the text output has for each.
+fn every_figure_is_explained(figures: &Value) {
+    let page = postrider::cli::bench_page();
+    for (name, figure) in figures.as_object().expect("an object") {
+        let (place, members) = match figure.as_object() {
+            Some(members) => (format!("## `{name}`"), members.keys().cloned().collect()),
+            None => ("## webhooks".to_owned(), vec![name.clone()]),
+        };
+        let (_, section) = page.split_once(&place).expect("a section for each part");
+        let section = section.split("\n## ").next().unwrap_or_default();
+        for member in members {
+            assert!(
+                section.contains(&format!("| `{member}` |")),
+                "{place}: {member}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_part_of_bench_that_cannot_be_measured_is_null_and_exits_1() {
+    let home = tempfile::tempdir().expect("a directory");
+    // The program looks for Node on the path, and what it finds there is no Node.
+    let node = home.path().join("node");
+    std::fs::write(&node, "#!/bin/sh\necho broken >&2\nexit 3\n").expect("a script");
+    let runs = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&node, runs).expect("it may run");
+    let ran = Command::cargo_bin("postrider")
+        .expect("it is built")
+        .env("PATH", home.path())
+        .args(["bench", "--only", "web_push", "--events", "1000", "--json"])
+        .output()
+        .expect("it runs");
+    assert_eq!(ran.status.code(), Some(1), "{}", prose(&ran));
+    let figures = object(&ran);
+    assert!(
+        figures["web_push"]["npm_web_push_per_s"].is_null(),
+        "{figures}"
+    );
+    let why = figures["troubles"]["npm_web_push"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(why.contains("broken"), "{figures}");
+    are_positive(&figures["web_push"], "web_push", &["end_to_end_per_s"]);
+    assert!(figures.get("apns").is_none(), "{figures}");
+    assert!(
+        prose(&ran).contains("not measured: npm_web_push"),
+        "{}",
+        prose(&ran)
+    );
 }
 
 #[test]

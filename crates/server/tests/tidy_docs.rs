@@ -58,6 +58,11 @@ fn the_reference_of_settings_is_current() {
 }
 
 #[test]
+fn the_page_of_the_figures_of_bench_is_current() {
+    current("docs/bench-figures.md", &postrider::cli::bench_page());
+}
+
+#[test]
 fn the_page_of_metrics_is_current() {
     let metrics = postrider::observe::Metrics::default();
     // What has labels is said only once it has counted something.

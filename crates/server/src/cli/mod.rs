@@ -29,6 +29,8 @@ pub mod show;
 mod tenants;
 mod why;
 
+pub use bench::page as bench_page;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};

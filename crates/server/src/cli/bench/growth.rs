@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::round;
 use super::stage::{Stage, Stretch};
-use super::{Runner, arrivals_per_s, round};
+use super::webhooks::{Runner, arrivals_per_s};
 use crate::cli::demo::progress::Progress;
 use crate::cli::failure::Failure;
 

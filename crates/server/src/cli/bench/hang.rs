@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 
 use super::load::Load;
 use super::stage::Stage;
-use super::{Expected, Runner, Sizes, arrivals_per_s, round};
+use super::webhooks::{Runner, arrivals_per_s};
+use super::{Sizes, round};
 use crate::cli::demo::progress::Progress;
 use crate::cli::failure::Failure;
+use crate::fake::Expected;
 use crate::fake::{Act, Behaviour, Counted, When};
 
 /// Endpoints.

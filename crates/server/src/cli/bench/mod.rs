@@ -1,47 +1,47 @@
 //! `postrider bench`: what this machine can do, with the engine and without.
 //!
 //! Sink, engine and load generator are processes of their own on one machine, so every figure is a
-//! share of it. The raw client and an independent generator repeat the same hand-over against the
-//! same sink in the same run, headers, signatures and body: where these two differ by more than
-//! 15 %, the run is void.
+//! share of it. A whole run has a part for each channel. Each stands on a stage of its own and is
+//! held against the raw limit of its protocol, measured on the same stage in the same run. Where a
+//! part cannot be measured the others are all the same, and the run ends with 1.
 //!
 //! Absent here: a verdict. The figures are compared with budgets by whoever reads them.
 
+mod apns;
 mod disk;
+mod fcm;
 mod growth;
 mod hang;
 mod load;
 mod npm;
 mod process;
+mod push;
 mod raw;
+mod raw2;
 mod recovery;
 mod sink;
 mod stage;
 mod web_push;
+mod webhooks;
+mod words;
 mod wrk;
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
-use self::load::{Load, Pace, payload, per_s};
-use self::raw::{HandOver, Raw};
-use self::stage::{Stage, Stretch};
+pub use self::words::page;
+
 use super::demo::progress::Progress;
 use super::failure::{Failure, Outcome};
 use super::show;
-use crate::fake::Expected;
 
 /// Connections of the raw client, and slots of a measured endpoint.
 const CONNECTIONS: usize = 64;
 /// Threads of the raw client and of the independent generator.
 const THREADS: usize = 2;
-/// Endpoints of a fan-out.
-const FAN_OUT: usize = 10;
 /// Times that the raw client and the independent generator take turns; the best of each counts.
 const TURNS: u32 = 2;
 /// Events at full speed for each second of the other parts of a run.
@@ -50,8 +50,6 @@ const EVENTS_PER_S: u64 = 25_000;
 const OPEN_S_MAX: u64 = 15;
 /// Longest turn of the raw client.
 const RAW_S_MAX: u64 = 4;
-/// How far the raw client may be off the independent generator, in percent.
-const VOID_PERCENT: f64 = 15.0;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -63,6 +61,9 @@ pub(super) struct Args {
     /// Events at full speed; the other sizes follow
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1_000..))]
     events: Option<u64>,
+    /// Measure this part only; may be given again
+    #[arg(long, value_name = "PART")]
+    only: Vec<Part>,
     /// Print the figures as one JSON object
     #[arg(long, global = true)]
     json: bool,
@@ -79,6 +80,16 @@ enum Verb {
     Growth,
     /// What ten thousand endpoints notice of the hundred among them that hang
     Hang,
+}
+
+/// A part of a whole run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Part {
+    Webhooks,
+    WebPush,
+    Apns,
+    Fcm,
 }
 
 /// Events at full speed of a quick run and of a whole one.
@@ -122,243 +133,104 @@ pub(super) fn run(args: &Args) -> Outcome {
         .map_err(|error| Failure::no("the network could not be set up").because(error))?;
     let mut progress = Progress::new();
     let data = args.data.as_deref();
-    let figures = runtime.block_on(async {
-        match args.verb {
-            None => {
-                let sizes = args.events.map_or(Sizes::of(args.quick), Sizes::with);
-                whole(&program, data, sizes, &mut progress).await
-            }
+    let (figures, troubled) = runtime.block_on(async {
+        let figures = match args.verb {
+            None => return whole(&program, args, &mut progress).await,
             Some(Verb::Recovery) => recovery::run(&program, data, args.quick, &mut progress).await,
             Some(Verb::Growth) => growth::run(&program, data, args.quick, &mut progress).await,
             Some(Verb::Hang) => hang::run(&program, data, args.quick, &mut progress).await,
-        }
+        };
+        Ok((figures?, Vec::new()))
     })?;
     progress.end();
-    if args.json {
-        show::json(&figures);
-    } else {
-        show::out(&lines(&figures));
+    match (args.json, args.verb.is_some(), figures.as_object()) {
+        (true, ..) => show::json(&figures),
+        (false, true, Some(fields)) => show::out(&words::plain(fields)),
+        (false, ..) => show::out(&words::text(&figures)),
     }
-    Ok(())
+    match &troubled[..] {
+        [] => Ok(()),
+        some => Err(Failure::no(format!("not measured: {}", some.join(", ")))),
+    }
 }
 
+/// Every part that is asked for, and the names of those that could not be measured.
 async fn whole(
     program: &Path,
-    data: Option<&Path>,
-    sizes: Sizes,
+    args: &Args,
     progress: &mut Progress,
-) -> Result<Value, Failure> {
-    progress.phase("starting a sink and an engine", 0);
-    let mut stage = Stage::set(program, data).await?;
-    let fdatasync_p99_ms = disk::fdatasync_p99_ms(stage.directory())?;
-    progress.phase("raw client and wrk against the sink", 0);
-    let (raw, wrk_per_s) = limit(&stage, sizes.raw).await?;
-
-    let mut one = Runner::new(&mut stage, "one", 1).await?;
-    progress.phase("warming up", 0);
-    one.full(sizes.events / 10, progress).await?;
-    progress.phase("full speed, one endpoint", sizes.events);
-    let full = one.full(sizes.events, progress).await?;
-    let full_per_s = arrivals_per_s(&full);
-    let half_per_s = full_per_s / 2.0;
-    progress.phase("open loop at half of that", 0);
-    let half = one.open(sizes.open_s, half_per_s, progress).await?;
-
-    progress.phase("a burst, as fast as it is taken", sizes.events / 4);
-    let (fed_per_s, burst) = one.burst(sizes.events / 4, progress).await?;
-
-    let mut ten = Runner::new(&mut stage, "ten", FAN_OUT).await?;
-    progress.phase("full speed, ten endpoints", 0);
-    let fanned = ten.full(sizes.events / FAN_OUT as u64, progress).await?;
-    let (fanned_fed_per_s, fanned_burst) = ten
-        .burst(sizes.events / 4 / FAN_OUT as u64, progress)
-        .await?;
-    stage.engine.stop().await?;
-    let web_push = web_push::run(program, data, sizes.events, sizes.raw, progress).await?;
-
-    let wrk_off = wrk_per_s.map(|wrk| (raw.per_s / wrk - 1.0) * 100.0);
-    let stretches = [&full, &half, &burst, &fanned, &fanned_burst];
-    let lost: u64 = stretches.iter().map(|stretch| stretch.lost()).sum();
-    let duplicates: u64 = stretches
-        .iter()
-        .map(|stretch| stretch.counted.duplicates)
-        .sum();
-    Ok(json!({
-        "end_to_end_per_s": round(full_per_s),
-        "raw_per_s": round(raw.per_s),
-        "ratio": round(full_per_s / raw.per_s),
-        "wrk_per_s": wrk_per_s.map(round),
-        "raw_off_wrk_percent": wrk_off.map(round),
-        "void": wrk_off.is_some_and(|off| off.abs() > VOID_PERCENT),
-        "admissions_per_s": round(fed_per_s),
-        "burst_per_s": round(arrivals_per_s(&burst)),
-        "burst_cpu_us_per_delivery": round(burst.each(burst.engine.cpu_us)),
-        "cpu_us_per_delivery": round(full.each(full.engine.cpu_us)),
-        "raw_cpu_us_per_request": round(raw.cpu_us_per_request),
-        "sink_cpu_us_per_delivery": round(full.each(full.sink.cpu_us)),
-        "client_cpu_us_per_delivery": round(full.each(full.client.cpu_us)),
-        "written_bytes_per_delivery": round(full.each(full.engine.written_bytes)),
-        "rss_bytes": full.engine.rss_bytes,
-        "half_per_s": round(half_per_s),
-        "p50_ms": round(half.counted.p50_ms),
-        "p95_ms": round(half.counted.p95_ms),
-        "p99_ms": round(half.counted.p99_ms),
-        "max_ms": round(half.counted.max_ms),
-        "half_cpu_us_per_delivery": round(half.each(half.engine.cpu_us)),
-        "fdatasync_p99_ms": round(fdatasync_p99_ms),
-        "fan_out_10_per_s": round(arrivals_per_s(&fanned)),
-        "fan_out_10_admissions_per_s": round(fanned_fed_per_s),
-        "fan_out_10_cpu_us_per_delivery": round(fanned.each(fanned.engine.cpu_us)),
-        "fan_out_10_written_bytes_per_delivery": round(fanned.each(fanned.engine.written_bytes)),
-        "web_push": web_push,
-        "lost": lost,
-        "duplicates": duplicates,
-        "deliveries": stretches.iter().map(|stretch| stretch.counted.expected).sum::<u64>(),
-        "payload_bytes": load::PAYLOAD_BYTES,
-        "connections": CONNECTIONS,
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
-    }))
+) -> Result<(Value, Vec<&'static str>), Failure> {
+    let data = args.data.as_deref();
+    stage::must_be_empty(data)?;
+    let sizes = args.events.map_or(Sizes::of(args.quick), Sizes::with);
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let mut report = Report::default();
+    if wanted(Part::Webhooks) {
+        let measured = webhooks::run(program, data, sizes, progress).await;
+        report.add("webhooks", measured);
+    }
+    if wanted(Part::WebPush) {
+        let measured = web_push::run(program, data, sizes, progress).await;
+        let (figures, npm) = measured.map_or_else(|it| (Err(it), None), |(it, npm)| (Ok(it), npm));
+        report.add("web_push", figures);
+        if let Some(trouble) = npm {
+            report.trouble("npm_web_push", &trouble);
+        }
+    }
+    if wanted(Part::Apns) {
+        let measured = apns::run(program, data, sizes, progress).await;
+        report.add("apns", measured);
+    }
+    if wanted(Part::Fcm) {
+        report.add("fcm", fcm::run(program, data, sizes, progress).await);
+    }
+    Ok(report.end())
 }
 
-/// The raw client and the independent generator, in turns against the same sink. The best of each
-/// is the limit: what is lower was disturbed.
-async fn limit(stage: &Stage, time: Duration) -> Result<(Raw, Option<f64>), Failure> {
-    let url = stage.sink.url("/raw/0");
-    let body = payload(1, load::now_us());
-    let hand_over = Arc::new(HandOver::new(&url, Bytes::from(body.clone()))?);
-    let mut best: Option<Raw> = None;
-    let mut best_wrk: Option<f64> = None;
-    for _ in 0..TURNS {
-        let same = Arc::clone(&hand_over);
-        let raw = tokio::task::spawn_blocking(move || raw::run(&same, CONNECTIONS, THREADS, time));
-        let raw = raw.await;
-        let raw = raw.map_err(|e| Failure::no("the raw client ended badly").because(e))??;
-        best = best.filter(|best| best.per_s > raw.per_s).or(Some(raw));
-        let (headers, home) = (hand_over.headers(), stage.directory());
-        let wrk = wrk::per_s(&url, headers, &body, CONNECTIONS, THREADS, time, home).await?;
-        best_wrk = best_wrk
-            .filter(|best| wrk.is_none_or(|wrk| *best > wrk))
-            .or(wrk);
-    }
-    let raw = best.ok_or_else(|| Failure::no("the raw client had no turn"))?;
-    Ok((raw, best_wrk))
+/// What the parts came to.
+#[derive(Default)]
+struct Report {
+    figures: Map<String, Value>,
+    troubles: Map<String, Value>,
+    names: Vec<&'static str>,
 }
 
-/// One recipient, its endpoints, and the number of the next event.
-struct Runner<'a> {
-    stage: &'a mut Stage,
-    load: Load,
-    prefix: String,
-    endpoints: u64,
-    next: u64,
-    /// Events of the stretch under way that have arrived everywhere.
-    arrived: Arc<AtomicU64>,
-}
-
-impl<'a> Runner<'a> {
-    async fn new(stage: &'a mut Stage, name: &str, endpoints: usize) -> Result<Self, Failure> {
-        let load = stage.recipient(name, endpoints).await?;
-        Ok(Runner {
-            load,
-            stage,
-            arrived: Arc::default(),
-            prefix: format!("/{name}/"),
-            endpoints: endpoints as u64,
-            next: name.len() as u64 * 1_000_000_000 + endpoints as u64 * 100_000_000_000,
-        })
+impl Report {
+    /// The figures of webhooks are the report's own, those of others in an object each.
+    fn add(&mut self, name: &'static str, measured: Result<Value, Failure>) {
+        match measured {
+            Ok(Value::Object(own)) if name == "webhooks" => self.figures.extend(own),
+            Ok(own) => {
+                self.figures.insert(name.to_owned(), own);
+            }
+            Err(failure) => {
+                if name != "webhooks" {
+                    self.figures.insert(name.to_owned(), Value::Null);
+                }
+                self.trouble(name, &failure);
+            }
+        }
     }
 
-    /// So many events as fast as they arrive.
-    async fn full(&mut self, events: u64, progress: &Progress) -> Result<Stretch, Failure> {
-        let pace = Pace::Arrivals(Arc::clone(&self.arrived));
-        Ok(self.submit(events, &pace, progress).await?.1)
+    fn trouble(&mut self, name: &'static str, failure: &Failure) {
+        failure.report();
+        let mut why = failure.to_string();
+        let mut source = failure.source();
+        while let Some(error) = source {
+            why = format!("{why}: {error}");
+            source = error.source();
+        }
+        self.troubles.insert(name.to_owned(), why.into());
+        self.names.push(name);
     }
 
-    /// So many events as fast as they are taken: the rate of admission, and the stretch.
-    async fn burst(&mut self, events: u64, progress: &Progress) -> Result<(f64, Stretch), Failure> {
-        self.submit(events, &Pace::Burst, progress).await
+    fn end(mut self) -> (Value, Vec<&'static str>) {
+        if !self.troubles.is_empty() {
+            self.figures
+                .insert("troubles".to_owned(), self.troubles.into());
+        }
+        (self.figures.into(), self.names)
     }
-
-    async fn submit(
-        &mut self,
-        events: u64,
-        pace: &Pace,
-        progress: &Progress,
-    ) -> Result<(f64, Stretch), Failure> {
-        let first = self.expect(events).await?;
-        self.arrived.store(0, Ordering::Relaxed);
-        let mark = self.stage.mark()?;
-        let began_us = load::now_us();
-        let load = self.load.clone();
-        let submitting = load.full(first, events, pace);
-        let (fed, counted) = self.beside(submitting, events, progress).await?;
-        let mut stretch = self.stage.stretch(&mark, counted)?;
-        // From the first submission, not from the first arrival: waiting to begin is work too.
-        stretch.counted.first_us = began_us;
-        Ok((fed.per_s(events), stretch))
-    }
-
-    /// So many seconds of events at instants fixed beforehand.
-    async fn open(
-        &mut self,
-        seconds: u64,
-        rate: f64,
-        progress: &Progress,
-    ) -> Result<Stretch, Failure> {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a rate of minutes fits, and is not negative"
-        )]
-        let events = (rate * seconds as f64) as u64;
-        let first = self.expect(events).await?;
-        let mark = self.stage.mark()?;
-        let load = self.load.clone();
-        let submitting = load.open(first, events, rate);
-        let (_, counted) = self.beside(submitting, events, progress).await?;
-        self.stage.stretch(&mark, counted)
-    }
-
-    async fn expect(&mut self, events: u64) -> Result<u64, Failure> {
-        let first = self.next;
-        self.next += events;
-        let expected = Expected {
-            prefix: self.prefix.clone(),
-            first,
-            events,
-            endpoints: self.endpoints,
-            spread: false,
-        };
-        self.stage.sink.expect(&expected).await?;
-        Ok(first)
-    }
-
-    /// Submits, and waits for the arrivals beside it.
-    async fn beside(
-        &mut self,
-        submitting: impl Future<Output = Result<load::Fed, Failure>>,
-        events: u64,
-        progress: &Progress,
-    ) -> Result<(load::Fed, crate::fake::Counted), Failure> {
-        let deliveries = events * self.endpoints;
-        let per_event = self.endpoints;
-        let arrived = Arc::clone(&self.arrived);
-        let arriving = self.stage.sink.await_all(deliveries, |counted| {
-            progress.at(counted.distinct / per_event);
-            arrived.store(counted.distinct / per_event, Ordering::Relaxed);
-        });
-        tokio::try_join!(submitting, arriving)
-    }
-}
-
-/// Arrivals a second from the first submission to the last arrival.
-fn arrivals_per_s(stretch: &Stretch) -> f64 {
-    let counted = &stretch.counted;
-    per_s(
-        counted.distinct,
-        counted.last_us.saturating_sub(counted.first_us),
-    )
 }
 
 /// Three digits after the point are more than is known.
@@ -366,14 +238,26 @@ fn round(figure: f64) -> f64 {
     (figure * 1_000.0).round() / 1_000.0
 }
 
-/// The figures for a person, one a line.
-fn lines(figures: &Value) -> String {
-    let Some(fields) = figures.as_object() else {
-        return format!("{figures}\n");
-    };
-    let width = fields.keys().map(String::len).max().unwrap_or(0);
-    fields
-        .iter()
-        .map(|(name, value)| format!("{name:<width$}  {value}\n"))
-        .collect()
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Failure, Report};
+
+    #[test]
+    fn a_part_that_cannot_be_measured_leaves_the_others_as_they_are() {
+        let mut report = Report::default();
+        report.add("webhooks", Ok(json!({ "raw_per_s": 1.0 })));
+        let trouble = Failure::no("APNs could not be measured").because("the wire is cut");
+        report.add("apns", Err(trouble));
+        report.add("fcm", Ok(json!({ "lost": 0 })));
+        let (figures, names) = report.end();
+        let expected = json!({
+            "raw_per_s": 1.0,
+            "apns": null,
+            "fcm": { "lost": 0 },
+            "troubles": { "apns": "APNs could not be measured: the wire is cut" },
+        });
+        assert_eq!((figures, names), (expected, vec!["apns"]));
+    }
 }

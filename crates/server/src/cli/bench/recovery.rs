@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 
 use super::load::{Pace, per_s};
 use super::process::Usage;
+use super::round;
 use super::stage::Stage;
-use super::{Expected, round};
 use crate::cli::demo::api::Api;
 use crate::cli::demo::progress::Progress;
 use crate::cli::demo::world::make;
 use crate::cli::failure::Failure;
+use crate::fake::Expected;
 
 /// Submits, kills, restarts, resumes, counts.
 pub(super) async fn run(

@@ -24,6 +24,17 @@ const LOOK_MS: u64 = 10;
 /// Longest time without an arrival until what is missing counts as lost.
 const STALL_MS_MAX: u64 = 15_000;
 
+/// What is counted as an arrival.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Count {
+    /// Requests that are recorded.
+    Requests,
+    /// Requests to APNs.
+    Apns,
+    /// Different deliveries among those that [`Sink::expect`] named.
+    Tally,
+}
+
 /// A running sink.
 pub(super) struct Sink {
     child: Child,
@@ -31,6 +42,8 @@ pub(super) struct Sink {
     /// Its URL with TLS, and the PEM by which it is trusted.
     tls: (String, String),
     api: Api,
+    /// Where it is APNs, and the certificate to trust there.
+    apns: (String, String),
 }
 
 impl Sink {
@@ -43,6 +56,8 @@ impl Sink {
                 "--listen",
                 "127.0.0.1:0",
                 "--listen-tls",
+                "127.0.0.1:0",
+                "--listen-apns",
                 "127.0.0.1:0",
                 "--records",
                 "0",
@@ -66,12 +81,13 @@ impl Sink {
             .as_str()
             .and_then(|url| url.strip_prefix("http://"));
         let address: SocketAddr = url.and_then(|url| url.parse().ok()).ok_or_else(mute)?;
-        let word = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+        let word = |name: &str| said[name].as_str().map(str::to_owned).ok_or_else(mute);
         Ok(Sink {
             child,
             address,
-            tls: (word("tls_url"), word("ca_pem")),
+            tls: (word("tls_url")?, word("ca_pem")?),
             api: Api::new(address, ""),
+            apns: (word("apns_url")?, word("apns_ca_pem")?),
         })
     }
 
@@ -88,6 +104,18 @@ impl Sink {
     /// Its host and port.
     pub(super) fn authority(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Where it is APNs, and the certificate to trust there.
+    pub(super) fn apns(&self) -> (&str, &str) {
+        (&self.apns.0, &self.apns.1)
+    }
+
+    /// What it says about a path of its own.
+    pub(super) async fn ask(&mut self, path: &str) -> Result<Value, Failure> {
+        let unread = || Failure::no(format!("the sink does not answer {path}"));
+        let answer = self.api.get(path).await;
+        Ok(answer.map_err(|lost| unread().because(lost))?.json())
     }
 
     /// What its process has used.
@@ -118,12 +146,15 @@ impl Sink {
         serde_json::from_slice(&answer.body).map_err(|error| unread().because(error))
     }
 
-    /// Requests that arrived.
-    pub(super) async fn arrived(&mut self) -> Result<u64, Failure> {
+    /// What arrived so far.
+    pub(super) async fn count(&mut self, count: Count) -> Result<u64, Failure> {
         let unread = || Failure::no("the sink does not say what arrived");
-        let answer = self.api.get("/_/requests/count").await;
-        let answer = answer.map_err(|lost| unread().because(lost))?;
-        answer.json()["arrived"].as_u64().ok_or_else(unread)
+        let path = match count {
+            Count::Requests => "/_/requests/count",
+            Count::Apns => "/_/apns",
+            Count::Tally => return Ok(self.counted().await?.distinct),
+        };
+        self.ask(path).await?["arrived"].as_u64().ok_or_else(unread)
     }
 
     /// Waits until `deliveries` have arrived, or nothing arrives any more.

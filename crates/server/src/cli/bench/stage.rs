@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use super::load::{Load, Whom};
 use super::process::Usage;
 use super::sink::Sink;
-use super::web_push;
 use crate::cli::demo::api::Api;
 use crate::cli::demo::engine::Engine;
 use crate::cli::demo::world::{found, make, word};
@@ -62,19 +61,24 @@ pub(super) struct Stretch {
 }
 
 impl Stage {
+    /// A setting: one HTTP/2 connection to each address, as the raw clients have.
+    pub(super) const ONE_CONNECTION: &str = "\n[transport]\nshared_per_host_max = 1\n";
+
     /// Starts everything, the data under `named` or in a temporary directory.
     pub(super) async fn set(program: &Path, named: Option<&Path>) -> Result<Stage, Failure> {
         Stage::set_with(program, named, |_| String::new()).await
     }
 
-    /// The same, with the sink as a push service. Its data goes beside that of the first stage.
-    pub(super) async fn set_for_push(
+    /// The same with these settings more, the data in a directory of that name beside the first
+    /// stage's.
+    pub(super) async fn set_for(
         program: &Path,
         named: Option<&Path>,
+        name: &str,
+        settings: impl Fn(&Sink) -> String,
     ) -> Result<Stage, Failure> {
-        let named = named.map(|named| named.join("push"));
-        let more = |sink: &Sink| web_push::settings(&sink.authority());
-        Stage::set_with(program, named.as_deref(), more).await
+        let named = named.map(|named| named.join(name));
+        Stage::set_with(program, named.as_deref(), settings).await
     }
 
     async fn set_with(
@@ -192,25 +196,32 @@ impl Stretch {
     }
 }
 
+/// A run begins with an empty directory.
+pub(super) fn must_be_empty(named: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = named else {
+        return Ok(());
+    };
+    let held = path
+        .read_dir()
+        .is_ok_and(|mut files| files.next().is_some());
+    if held {
+        let what = format!("{} is not empty", path.display());
+        return Err(Failure::usage(what).hint("a run begins with an empty directory"));
+    }
+    Ok(())
+}
+
 impl Home {
     fn new(named: Option<&Path>) -> Result<Home, Failure> {
+        must_be_empty(named)?;
         let number: u64 = rand::random();
-        let home = Home {
+        Ok(Home {
             passing: named.is_none(),
             path: named.map_or_else(
                 || std::env::temp_dir().join(format!("postrider-bench-{number:016x}")),
                 Path::to_path_buf,
             ),
-        };
-        let held = home
-            .path
-            .read_dir()
-            .is_ok_and(|mut files| files.next().is_some());
-        if held {
-            let what = format!("{} is not empty", home.path.display());
-            return Err(Failure::usage(what).hint("a run begins with an empty directory"));
-        }
-        Ok(home)
+        })
     }
 }
 

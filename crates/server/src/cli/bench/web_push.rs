@@ -1,12 +1,7 @@
 //! What a push to a browser costs, and how many a second get out.
 //!
-//! | figure | |
-//! | --- | --- |
-//! | `floor_us` | one key pair and one key agreement on P-256: what no sender can avoid |
-//! | `encrypt_us` | those, and the derivation, the cipher and the body around them |
-//! | `limit_per_s` | the raw client writing such pushes to the sink, without an engine |
-//! | `end_to_end_per_s` | the same through the engine, over as many subscriptions |
-//! | `npm_web_push_per_s` | `web-push` of npm to the same sink over TLS, where Node finds it |
+//! The limit that the engine is held against is what the same machine allows without one: the
+//! transport's own client, with the same encryption in front of it, to the same sink.
 //!
 //! Absent here: a push service's own work. The sink takes everything and looks at nothing.
 
@@ -18,33 +13,28 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::agreement::{ECDH_P256, ParsedPublicKey, PrivateKey, UnparsedPublicKey, agree};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use postrider_core::event::Urgency;
-use postrider_core::time::Time;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use url::Url;
 use uuid::Uuid;
 
-use super::load::{self, Load, Pace, per_s};
+use super::load::{self, Load, per_s};
 use super::npm;
+use super::push::{self, DEVICES};
 use super::raw;
+use super::sink::{Count, Sink};
 use super::stage::Stage;
-use super::{CONNECTIONS, THREADS};
-use crate::channel::Told;
+use super::{CONNECTIONS, Sizes, THREADS, round};
 use crate::channel::reaction::Reactions;
 use crate::channel::web_push::encrypt::{Ephemeral, NoKeyPair, Receiver, encrypt};
 use crate::channel::web_push::vapid::{Credentials, VapidKey};
 use crate::channel::web_push::{self, Fresh, Padding, Prepared, REACTIONS};
-use crate::cli::demo::api::Api;
 use crate::cli::demo::progress::Progress;
-use crate::cli::demo::world::{make, word};
 use crate::cli::failure::Failure;
 use crate::registry::WebPushKeys;
 use crate::transport::{Limits, Transport};
 
-/// Subscriptions that pushes are spread over.
-const SUBSCRIPTIONS: usize = 1_000;
 /// Rounds of each kind of arithmetic, in turns; the best of each counts.
 const ROUNDS: usize = 20;
 /// Operations of a round.
@@ -53,15 +43,11 @@ const ROUND_OPERATIONS: u32 = 100;
 const EVENTS_SHARE: u64 = 20;
 /// Fewest pushes of a run.
 const PUSHES_MIN: u64 = 500;
-/// Pause between two looks at the sink.
-const LOOK_MS: u64 = 10;
-/// Longest time without an arrival until what is missing counts as lost.
-const STALL_MS_MAX: u64 = 15_000;
 const SUBJECT: &str = "mailto:bench@example.com";
 
 /// The settings of an engine whose push service is the sink.
-pub(super) fn settings(sink: &str) -> String {
-    format!("\n[push]\nextra_hosts = [\"{sink}\"]\n")
+fn settings(sink: &Sink) -> String {
+    format!("\n[push]\nextra_hosts = [\"{}\"]\n", sink.authority())
 }
 
 /// Subscriptions at the sink, as a browser would give them.
@@ -70,40 +56,46 @@ struct Crowd {
     subscriptions: Vec<(String, WebPushKeys)>,
 }
 
-/// Measures all of it on a stage of its own.
+/// Measures all of it on a stage of its own. Beside the figures: why npm's package has none,
+/// although it is there.
 pub(super) async fn run(
     program: &Path,
     data: Option<&Path>,
-    events: u64,
-    time: Duration,
+    sizes: Sizes,
     progress: &mut Progress,
-) -> Result<Value, Failure> {
+) -> Result<(Value, Option<Failure>), Failure> {
     progress.phase("Web Push: encryption", 0);
     let (encrypt_us, floor_us) = arithmetic().map_err(cannot)?;
-    let pushes = (events / EVENTS_SHARE).max(PUSHES_MIN);
-    let mut stage = Stage::set_for_push(program, data).await?;
+    let pushes = (sizes.events / EVENTS_SHARE).max(PUSHES_MIN);
+    let mut stage = Stage::set_for(program, data, "push", settings).await?;
     let crowd = Crowd::new(&stage).map_err(cannot)?;
     progress.phase("Web Push: raw client against the sink", 0);
-    let limit_per_s = limit(&crowd, time).await?;
+    let limit_per_s = limit(&crowd, sizes.raw).await?;
     progress.phase("Web Push: npm's web-push against the sink", 0);
-    let (base, pem) = stage.sink.tls();
     let payload = load::payload(1, load::now_us());
-    let npm_per_s = npm::per_s(base, pem, &payload, CONNECTIONS, time, stage.directory()).await?;
+    let tls = stage.sink.tls();
+    let npm = npm::per_s(tls, &payload, CONNECTIONS, sizes.raw, stage.directory()).await;
+    let (npm_per_s, trouble) = npm.map_or_else(|it| (None, Some(it)), |it| (it, None));
+    let devices = devices(&stage, &crowd).await?;
     progress.phase("Web Push: full speed", pushes);
-    let (end_to_end_per_s, lost) = full(&mut stage, &crowd, pushes, progress).await?;
+    let sent = push::full(&mut stage, &devices, Count::Requests, pushes, progress).await?;
     stage.engine.stop().await?;
-    Ok(json!({
-        "encrypt_us": super::round(encrypt_us),
-        "floor_us": super::round(floor_us),
-        "encrypt_to_floor": super::round(encrypt_us / floor_us),
-        "limit_per_s": super::round(limit_per_s),
-        "end_to_end_per_s": super::round(end_to_end_per_s),
-        "ratio": super::round(end_to_end_per_s / limit_per_s),
-        "npm_web_push_per_s": npm_per_s.map(super::round),
-        "subscriptions": SUBSCRIPTIONS,
+    let figures = json!({
+        "end_to_end_per_s": round(sent.per_s),
+        "limit_per_s": round(limit_per_s),
+        "ratio": round(sent.per_s / limit_per_s),
+        "encrypt_us": round(encrypt_us),
+        "floor_us": round(floor_us),
+        "encrypt_to_floor": round(encrypt_us / floor_us),
+        "engine_cpu_us": round(sent.engine_cpu_us),
+        "sink_cpu_us": round(sent.sink_cpu_us),
+        "npm_web_push_per_s": npm_per_s.map(round),
+        "times_npm_web_push": npm_per_s.map(|npm| round(sent.per_s / npm)),
+        "subscriptions": DEVICES,
         "pushes": pushes,
-        "lost": lost,
-    }))
+        "lost": sent.lost,
+    });
+    Ok((figures, trouble))
 }
 
 fn cannot(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
@@ -146,7 +138,7 @@ impl Crowd {
     fn new(stage: &Stage) -> Result<Crowd, NoKeyPair> {
         let key = VapidKey::generate();
         let vapid_key = VapidKey::parse(&key).map_err(|_| NoKeyPair)?;
-        let subscriptions = (0..SUBSCRIPTIONS).map(|number| {
+        let subscriptions = (0..DEVICES).map(|number| {
             let browser = Ephemeral::generate()?;
             let keys = WebPushKeys {
                 p256dh: URL_SAFE_NO_PAD.encode(browser.public()),
@@ -223,19 +215,9 @@ fn raw_pushes(prepared: &Arc<Vec<Prepared>>, url: Url, time: Duration) -> Result
 
 fn write(prepared: &Prepared, number: usize) -> Result<crate::channel::Request, String> {
     let now_us = load::now_us();
-    let now = Time(i64::try_from(now_us / 1_000).unwrap_or(i64::MAX));
+    let now = push::moment(now_us);
     let payload = load::payload(number as u64, now_us);
-    let told = Told {
-        payload: payload.as_bytes(),
-        id: Uuid::new_v4(),
-        sequence: None,
-        replace_key: "0123456789abcdefghijklmnopqrstuv".into(),
-        collapses: false,
-        urgency: Urgency::Normal,
-        admitted_at: now,
-        expires_at: now.plus(60_000),
-        receipt: None,
-    };
+    let told = push::told(&payload, now);
     let fresh = Fresh::draw().map_err(|fault| fault.to_string())?;
     let written = web_push::encode(prepared, &told, Padding::None, &fresh, now);
     written
@@ -243,63 +225,17 @@ fn write(prepared: &Prepared, number: usize) -> Result<crate::channel::Request, 
         .map_err(|cause| cause.to_string())
 }
 
-/// Pushes a second through the engine, and how many are missing.
-async fn full(
-    stage: &mut Stage,
-    crowd: &Crowd,
-    pushes: u64,
-    progress: &Progress,
-) -> Result<(f64, u64), Failure> {
-    let load = devices(stage, crowd).await?;
-    let before = stage.sink.arrived().await?;
-    let arrived = Arc::new(AtomicU64::new(0));
-    let pace = Pace::Arrivals(Arc::clone(&arrived));
-    let began = Instant::now();
-    let arriving = async {
-        let mut last = (0, Instant::now());
-        loop {
-            let count = stage.sink.arrived().await?.saturating_sub(before);
-            progress.at(count);
-            arrived.store(count, Relaxed);
-            if count > last.0 {
-                last = (count, Instant::now());
-            }
-            let stalled = last.1.elapsed() > Duration::from_millis(STALL_MS_MAX);
-            if count >= pushes || stalled {
-                return Ok::<_, Failure>(last);
-            }
-            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
-        }
-    };
-    let (_, (count, at)) = tokio::try_join!(load.full(0, pushes, &pace), arriving)?;
-    let elapsed_us = u64::try_from((at - began).as_micros()).unwrap_or(u64::MAX);
-    Ok((per_s(count, elapsed_us), pushes.saturating_sub(count)))
-}
-
 /// Registers the crowd, and a load that goes through it in turns.
 async fn devices(stage: &Stage, crowd: &Crowd) -> Result<Load, Failure> {
     use secrecy::ExposeSecret as _;
-    let mut api = Api::new(stage.engine.address(), &stage.key);
     let key = crowd.key.expose_secret();
     let route = json!({
         "name": "bench", "web_push": { "subject": SUBJECT, "private_key": key },
     });
-    make(&mut api, "/v1/routes", &route).await?;
-    let devices: Vec<Value> = crowd
-        .subscriptions
-        .iter()
-        .map(|(url, keys)| {
-            let keys = json!({ "p256dh": keys.p256dh, "auth": keys.auth });
-            json!({ "policy": "bench", "web_push": { "endpoint": url, "keys": keys } })
-        })
-        .collect();
-    let made = make(
-        &mut api,
-        "/v1/devices/batch",
-        &json!({ "devices": devices }),
-    )
-    .await?;
-    let made = made.as_array().map_or(&[][..], Vec::as_slice);
-    let ids: Result<Vec<String>, Failure> = made.iter().map(|made| word(made, "id")).collect();
-    Ok(stage.spread_over(ids?))
+    push::route(stage, &route).await?;
+    let devices = crowd.subscriptions.iter().map(|(url, keys)| {
+        let keys = json!({ "p256dh": keys.p256dh, "auth": keys.auth });
+        json!({ "policy": "bench", "web_push": { "endpoint": url, "keys": keys } })
+    });
+    push::devices(stage, devices.collect()).await
 }
