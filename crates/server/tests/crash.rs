@@ -43,6 +43,11 @@ fn thirty_kills_under_load_break_no_promise() {
     assert!(verdict.findings.duplicates_suppressed > EVENTS / 10);
     // A run in which no kill hit anything would show nothing.
     assert!(verdict.findings.ambiguous > 0);
+    // Phones that got nothing twice, or that nobody left, would show nothing either.
+    assert!(verdict.findings.shown > EVENTS / 20);
+    assert!(verdict.findings.shown_by > verdict.findings.shown);
+    assert!(verdict.findings.retired > 0);
+    assert_eq!(verdict.findings.by_channel.len(), 4);
 }
 
 #[test]
@@ -51,6 +56,7 @@ fn each_planted_fault_is_found() {
         "send-before-record",
         "forget-dedupe-key",
         "retry-at-at-most-once",
+        "gone-ignored",
     ] {
         let verdict = run(PLANTED_EVENTS, 8, Some(plant));
         assert!(

@@ -49,6 +49,19 @@ fn demo_prints_one_object_and_exits_0() {
     ] {
         assert_eq!(report[name], count, "{name}");
     }
+    for channel in ["webhook", "web_push", "apns", "fcm"] {
+        let count = report["handed_over_by_channel"][channel].as_u64();
+        assert!(count.is_some_and(|count| count > 0), "{channel}: {report}");
+    }
+    let (shown, times) = (
+        &report["shown_once"]["notifications"],
+        &report["shown_once"]["hand_overs"],
+    );
+    assert!(
+        shown.as_u64() > Some(0) && times.as_u64() > shown.as_u64(),
+        "{report}"
+    );
+    assert!(report["devices_retired"].as_u64() > Some(0), "{report}");
     assert_eq!(report["recovery_ms"].as_array().map(Vec::len), Some(2));
     assert!(
         report["dead_letters"]

@@ -45,7 +45,8 @@ pub struct Record {
     pub body_bytes: u32,
     /// CRC-32C of its body.
     pub body_crc32c: u32,
-    /// The beginning of its body, as far as bodies are kept.
+    /// The beginning of its body, as far as bodies are kept; of a push, which is encrypted, as
+    /// base64.
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub body: Box<str>,
 }

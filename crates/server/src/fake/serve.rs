@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
@@ -139,7 +141,11 @@ fn note(state: &State, visit: &Visit, headers: &HeaderMap, seen: &Seen<'_>, at_u
         signature: seen.verdict,
         body_bytes: u32::try_from(seen.body.len()).unwrap_or(u32::MAX),
         body_crc32c: crc32c::crc32c(seen.body),
-        body: String::from_utf8_lossy(kept).into(),
+        body: match push::owns(&visit.path) {
+            // Encrypted: as text nothing would be left of it.
+            true => STANDARD.encode(kept).into(),
+            false => String::from_utf8_lossy(kept).into(),
+        },
     })
 }
 

@@ -208,6 +208,7 @@ impl Case {
             rows,
             received,
             outages: self.outages.clone(),
+            ..Evidence::default()
         };
         let findings = check(&evidence);
         let broken = findings.broken.iter();

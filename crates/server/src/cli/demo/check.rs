@@ -3,9 +3,13 @@
 //! A promise is judged from the API's answers and from what the fakes received, and from nothing
 //! else. Absent here: mercy. What cannot be explained by what the fakes did or by a kill is broken.
 
+mod devices;
+mod lanes;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use postrider_core::cause::Cause;
+use postrider_core::endpoint::Channel;
 use postrider_core::ledger::State;
 use postrider_core::policy::Guarantee;
 
@@ -37,13 +41,19 @@ pub enum Promise {
     Deduplication,
     /// One row for a delivery, versions without gaps, settled once.
     OneRow,
-    /// What arrives is what was submitted, and its signature holds.
+    /// What arrives is what was submitted, and its signature holds; what comes to a device is
+    /// encrypted for it, or its sender was let in by its provider.
     Intact,
+    /// At effectively-once a device shows each notification once, however often it is handed over.
+    ShownOnce,
+    /// A device is retired when its provider says that it is gone, not before, and gets nothing
+    /// after.
+    Retired,
 }
 
 impl Promise {
     /// All promises, in the order of the report.
-    pub const ALL: [Promise; 9] = [
+    pub const ALL: [Promise; 11] = [
         Promise::NothingLost,
         Promise::NothingInvented,
         Promise::AtMostOnce,
@@ -53,6 +63,8 @@ impl Promise {
         Promise::Deduplication,
         Promise::OneRow,
         Promise::Intact,
+        Promise::ShownOnce,
+        Promise::Retired,
     ];
 
     /// The promise in words.
@@ -67,7 +79,9 @@ impl Promise {
             Promise::Gapless => "sequence ids have no gaps",
             Promise::Deduplication => "repeats were answered with the first one's ids",
             Promise::OneRow => "every delivery has one row and settled once",
-            Promise::Intact => "payloads arrived unchanged and rightly signed",
+            Promise::Intact => "payloads arrived unchanged, rightly signed or encrypted",
+            Promise::ShownOnce => "effectively-once was shown exactly once on every device",
+            Promise::Retired => "devices that are gone were retired, and left alone from then on",
         }
     }
 }
@@ -92,6 +106,8 @@ pub struct Findings {
     pub accepted: usize,
     /// Deliveries of which at least one request was accepted by its fake.
     pub handed_over: usize,
+    /// The same by channel.
+    pub by_channel: BTreeMap<Channel, usize>,
     /// Requests that the fakes received.
     pub requests: usize,
     /// Submissions that were answered as repeats.
@@ -100,6 +116,12 @@ pub struct Findings {
     pub ambiguous: usize,
     /// Deliveries that a fake acted on more than once; each is explained, or broken.
     pub acted_on_twice: usize,
+    /// Effectively-once notifications that devices show exactly once.
+    pub shown: usize,
+    /// How often effectively-once notifications were handed to devices.
+    pub shown_by: usize,
+    /// Devices that were retired.
+    pub retired: usize,
     /// Accepted deliveries that are lost.
     pub lost: usize,
     /// Dead letters by cause.
@@ -127,6 +149,9 @@ pub fn check(evidence: &Evidence) -> Findings {
     }
     sight.invented(&mut findings);
     sight.lanes(&mut findings);
+    sight.screens(&mut findings);
+    sight.retired(&mut findings);
+    sight.left_alone(&mut findings);
     for row in &evidence.rows {
         *findings.states.entry(row.state.name()).or_default() += 1;
         if row.is_dead_letter() {
@@ -234,7 +259,12 @@ impl<'a> Sight<'a> {
     ) {
         let hits = self.hits(correlation);
         let accepted = hits.iter().filter(|hit| is_acceptance(hit)).count();
-        findings.handed_over += usize::from(accepted > 0);
+        if accepted > 0 {
+            findings.handed_over += 1;
+            let device = self.evidence.devices.get(&*hits[0].path);
+            let channel = device.map_or(Channel::Webhook, |device| device.channel);
+            *findings.by_channel.entry(channel).or_default() += 1;
+        }
         let acted = hits.iter().filter(|hit| hit.processed).count();
         findings.acted_on_twice += usize::from(acted > 1);
         let rows = self.rows.get(correlation).map_or(&[][..], Vec::as_slice);
@@ -436,68 +466,6 @@ impl<'a> Sight<'a> {
             });
         }
     }
-
-    /// Order and gapless sequence ids, lane by lane.
-    fn lanes(&self, findings: &mut Findings) {
-        let mut lanes: BTreeMap<(&str, &str), Vec<&Row>> = BTreeMap::new();
-        let mut in_order: Vec<&Asked> = self.evidence.asked.iter().collect();
-        in_order.sort_by_key(|asked| asked.accepted_as);
-        for asked in in_order {
-            let Some(key) = &asked.ordering_key else {
-                continue;
-            };
-            for (correlation, _) in asked.deliveries() {
-                for row in self.rows.get(correlation).into_iter().flatten() {
-                    lanes.entry((&row.path, key)).or_default().push(row);
-                }
-            }
-        }
-        for ((path, key), rows) in lanes {
-            self.lane(&format!("{path} {key}"), &rows, findings);
-        }
-    }
-
-    /// One lane, its rows in the order of submission.
-    fn lane(&self, name: &str, rows: &[&Row], findings: &mut Findings) {
-        let mut broken = |promise, row: &Row, what: String| {
-            findings.broken.push(Broken {
-                promise,
-                whose: row.correlation_id.clone(),
-                what: format!("{name}: {what}"),
-            });
-        };
-        let mut last_arrival = 0;
-        let mut last_accepted = 0;
-        for (place, row) in rows.iter().enumerate() {
-            let expected = place as u64 + 1;
-            if row.sequence != Some(expected) {
-                let what = format!("sequence id {:?} where {expected} was due", row.sequence);
-                broken(Promise::Gapless, row, what);
-                return;
-            }
-            let hits = self.hits(&row.correlation_id);
-            for hit in hits {
-                if hit.sequence != expected || hit.previous_sequence.unwrap_or(0) != last_accepted {
-                    let previous = hit.previous_sequence.unwrap_or(0);
-                    let what = format!(
-                        "it says {} after {previous}; due is {expected} after {last_accepted}",
-                        hit.sequence
-                    );
-                    broken(Promise::Gapless, row, what);
-                }
-            }
-            if hits.first().is_some_and(|hit| hit.serial < last_arrival) {
-                let what = format!("sequence {expected} was sent before an earlier one was done");
-                broken(Promise::Order, row, what);
-            }
-            last_arrival = hits
-                .last()
-                .map_or(last_arrival, |hit| hit.serial.max(last_arrival));
-            if row.state == State::Accepted {
-                last_accepted = expected;
-            }
-        }
-    }
 }
 
 impl super::evidence::Said {
@@ -522,7 +490,9 @@ impl Nature {
             Nature::Accepts => false,
             Nature::Relents(cause) => at_most_once && rejected(cause),
             Nature::Refuses(cause) => rejected(cause),
-            Nature::Gone => rejected(Cause::Gone) || row.cause == Cause::EndpointRetired,
+            Nature::Gone | Nature::Leaves => {
+                rejected(Cause::Gone) || row.cause == Cause::EndpointRetired
+            }
             Nature::Fails(cause) => lapsed || if at_most_once { rejected(cause) } else { spent },
             Nature::Silent => lapsed || spent && !at_most_once,
             Nature::Absent => lapsed || spent,

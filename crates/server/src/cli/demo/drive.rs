@@ -88,6 +88,7 @@ pub(crate) async fn drive(
         // The receivers live as long as the stage.
         let _told = up.send(false);
         outages.push(outage(engine).await?);
+        world.leave(plan, outages.len())?;
         let _told = up.send(true);
         progress.killed(
             outages.len(),
@@ -295,7 +296,8 @@ fn said(body: &Value) -> Option<Said> {
     })
 }
 
-fn now_us() -> u64 {
+/// Microseconds since 1970 on the wall clock.
+pub(super) fn now_us() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
 }

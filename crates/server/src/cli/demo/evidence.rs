@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use postrider_core::cause::Cause;
+use postrider_core::endpoint::Channel;
 use postrider_core::ledger::State;
 use postrider_core::policy::Guarantee;
 
@@ -24,6 +25,33 @@ pub struct Evidence {
     pub received: Vec<Record>,
     /// When the engine was dead.
     pub outages: Vec<Outage>,
+    /// What became of each device, by the path that stands for it.
+    pub devices: BTreeMap<String, Device>,
+    /// What went to devices, in order of arrival.
+    pub pushes: Vec<Push>,
+}
+
+/// A device that was registered, as the API shows it in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// How it is reached.
+    pub channel: Channel,
+    /// Whether the API still knows it.
+    pub known: bool,
+    /// When it was retired, in microseconds since 1970; nothing while it is not.
+    pub retired_us: Option<u64>,
+}
+
+/// A request that its provider handed to the device, answered or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// Path that stands for the device.
+    pub path: String,
+    /// Correlation id of its delivery, as the notification itself says.
+    pub correlation_id: String,
+    /// The key under which it takes the place of what the device shows: `Topic`,
+    /// `apns-collapse-id`, or the tag.
+    pub key: String,
 }
 
 /// What a fake does in the end, whatever happens before.
@@ -37,6 +65,8 @@ pub enum Nature {
     Refuses(Cause),
     /// It says that the address is gone.
     Gone,
+    /// It accepts, until it says that the address is gone.
+    Leaves,
     /// It answers each attempt so, for ever: with this cause at at-most-once.
     Fails(Cause),
     /// It never says anything that can be understood, though it may act.
@@ -107,6 +137,21 @@ pub struct Step {
     pub version: u64,
     /// Whether the row is settled after it.
     pub settles: bool,
+    /// When it was written, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// What it says, as far as a check looks at it.
+    pub says: Says,
+}
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// An attempt begins.
+    Opened,
+    /// The receiver answered that it is gone.
+    Gone,
+    /// Anything else.
+    Other,
 }
 
 /// A time in which the engine was dead, in microseconds since 1970.

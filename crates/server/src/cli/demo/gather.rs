@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postrider_core::cause::Cause;
+use postrider_core::endpoint::Channel;
 use postrider_core::ledger::State;
 use postrider_core::policy::Guarantee;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::api::Api;
-use super::evidence::{Row, Step};
+use super::evidence::{Device, Row, Says, Step};
+use super::plan::{Plan, Way};
 use super::progress::Progress;
 use super::world::World;
 use crate::cli::failure::Failure;
+use crate::http::words::parse_moment;
 
 /// Longest wait until everything is settled. What is not by then is a broken promise.
 const SETTLE_MS_MAX: u64 = 90_000;
@@ -139,6 +142,48 @@ async fn history(
     Ok(row)
 }
 
+/// What became of each device of the plan, by its path.
+pub(crate) async fn devices(
+    world: &World,
+    plan: &Plan,
+) -> Result<BTreeMap<String, Device>, Failure> {
+    let mut devices = BTreeMap::new();
+    for (tenant, inhabitant) in plan.tenants.iter().zip(&world.tenants) {
+        let mut api = Api::new(world.address, &inhabitant.key);
+        for (receiver, id) in tenant.receivers.iter().zip(&inhabitant.endpoints) {
+            if let Way::Device(channel, _) = receiver.way {
+                let seen = device(&mut api, channel, id).await?;
+                devices.insert(receiver.path.clone(), seen);
+            }
+        }
+    }
+    Ok(devices)
+}
+
+/// What became of the device that is this endpoint.
+///
+/// # Errors
+/// [`Failure`] if the API does not say.
+pub async fn device(api: &mut Api, channel: Channel, id: &str) -> Result<Device, Failure> {
+    let path = format!("/v1/endpoints/{id}");
+    let answer = api.get(&path).await;
+    let answer =
+        answer.map_err(|lost| Failure::no(format!("no answer to GET {path}")).because(lost))?;
+    let whole = answer.json();
+    let since = whole["since"].as_str().and_then(parse_moment);
+    let retired = whole["state"] == "retired";
+    if !answer.is_yes() && answer.http_status != 404 || retired && since.is_none() {
+        return Err(Failure::no(format!("GET {path} says nothing of use")).because(answer.line()));
+    }
+    Ok(Device {
+        channel,
+        known: answer.is_yes(),
+        retired_us: since
+            .filter(|_| retired)
+            .map(|at| u64::try_from(at.0).unwrap_or(0).saturating_mul(1_000)),
+    })
+}
+
 /// All items that a filter lists, page by page.
 async fn list(api: &mut Api, filter: &str) -> Result<Vec<Value>, Failure> {
     let mut items = Vec::new();
@@ -191,6 +236,12 @@ fn entries(whole: &Value) -> Result<Vec<Step>, Failure> {
         Some(Step {
             version: entry["version"].as_u64()?,
             settles: entry["state"].is_string(),
+            at_ms: entry["at"].as_str().and_then(parse_moment)?.0,
+            says: match (entry["fact"].as_str()?, entry["outcome"].as_str()) {
+                ("opened", _) => Says::Opened,
+                (_, Some("gone")) => Says::Gone,
+                _ => Says::Other,
+            },
         })
     };
     let steps: Option<Vec<Step>> = history.iter().map(step).collect();

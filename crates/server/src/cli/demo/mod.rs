@@ -17,6 +17,7 @@ mod drive;
 pub(crate) mod engine;
 pub mod evidence;
 pub mod gather;
+pub mod phones;
 mod plan;
 pub(crate) mod progress;
 mod report;
@@ -31,6 +32,7 @@ use serde_json::Value;
 
 use self::engine::Engine;
 use self::evidence::{Evidence, Outage};
+use self::phones::Phones;
 use self::plan::Plan;
 use self::progress::Progress;
 use self::report::Report;
@@ -142,9 +144,10 @@ async fn whole(args: &Args, program: &std::path::Path, home: &Home) -> Result<Ve
     );
     let plan = Arc::new(Plan::draw(seed, args.events, args.kills));
     let plant = args.plant.as_deref();
-    let mut engine = Engine::prepare(program, &home.path, plant, plan::SETTINGS)?;
+    let phones = Phones::start(world::RECORDS_MAX).await?;
+    let mut engine = prepare(program, home, plant, &phones)?;
     engine.start().await?;
-    let world = World::make(&plan, engine.address(), &engine.key()?).await?;
+    let world = World::make(&plan, engine.address(), &engine.key()?, phones).await?;
     let world = Arc::new(world);
 
     let steps: usize = plan.callers.iter().map(|caller| caller.steps.len()).sum();
@@ -160,20 +163,46 @@ async fn whole(args: &Args, program: &std::path::Path, home: &Home) -> Result<Ve
     let deliveries: usize = deliveries.map(|said| said.deliveries.len()).sum();
     phase(&mut shared, "reading the ledger back", deliveries as u64);
     let rows = gather::rows(&world, &shared).await?;
+    let devices = gather::devices(&world, &plan).await?;
     shared.end();
     engine.stop().await?;
 
     let receivers = plan.tenants.iter().flat_map(|tenant| &tenant.receivers);
+    let (received, pushes) = world.received();
     let evidence = Evidence {
         fakes: receivers
-            .map(|one| (one.behaviour.path.clone(), one.nature))
+            .map(|one| (one.path.clone(), one.nature))
             .collect(),
         asked,
         rows,
-        received: world.received(),
+        received,
         outages,
+        devices,
+        pushes,
     };
     Ok(verdict(&evidence, seed, plant, began))
+}
+
+/// An engine with the settings of a run. What Apple wants to be waited for a quarter of an hour is
+/// waited for a second: a table of reactions in front of the one that is built in says so.
+fn prepare(
+    program: &std::path::Path,
+    home: &Home,
+    plant: Option<&str>,
+    phones: &Phones,
+) -> Result<Engine, Failure> {
+    let cannot = |error| Failure::no("the reaction table could not be written").because(error);
+    let tables = home.path.join("reactions");
+    std::fs::create_dir_all(&tables).map_err(cannot)?;
+    std::fs::write(tables.join("apns.toml"), plan::APNS_REACTIONS).map_err(cannot)?;
+    let tables = Value::from(tables.display().to_string());
+    let push = format!("{}reactions = {tables}\n", phones.settings());
+    Engine::prepare(
+        program,
+        &home.path,
+        plant,
+        &(plan::SETTINGS.to_owned() + &push),
+    )
 }
 
 fn verdict(evidence: &Evidence, seed: u64, plant: Option<&str>, began: Instant) -> Verdict {

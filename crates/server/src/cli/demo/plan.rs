@@ -2,16 +2,19 @@
 //!
 //! Absent here: sockets and time. The same seed and sizes give the same plan.
 
+mod devices;
+mod receivers;
+
 use std::collections::HashMap;
 
-use postrider_core::cause::Cause;
 use postrider_core::policy::Guarantee;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
+use serde_json::json;
 
-use super::evidence::Nature;
-use crate::fake::{Act, Answer, Behaviour, RetryAfter, When};
+pub(crate) use devices::{Fault, Presence, Trouble};
+pub(crate) use receivers::{Receiver, Way};
 
 /// Tenants of a run.
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
@@ -64,6 +67,14 @@ attempts_max = 3
 breaker_open_ms = 200
 "#;
 
+/// What Apple's answers mean in a run, where that differs from `reactions/apns.toml`.
+pub(crate) const APNS_REACTIONS: &str = r#"
+rows = [
+    { http = 503, reason = "ServiceUnavailable", kind = "retry", cause = "SERVICE_DEGRADED", wait_s = 1 },
+    { http = 429, reason = "TooManyRequests", kind = "throttle", cause = "DEVICE_THROTTLED", scope = "endpoint", wait_s = 1 },
+]
+"#;
+
 /// A plan.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -79,16 +90,6 @@ pub(crate) struct Plan {
 pub(crate) struct Tenant {
     pub(crate) name: &'static str,
     pub(crate) receivers: Vec<Receiver>,
-}
-
-/// One endpoint and the fake behind it.
-#[derive(Clone, Debug)]
-pub(crate) struct Receiver {
-    pub(crate) behaviour: Behaviour,
-    pub(crate) nature: Nature,
-    pub(crate) policy: &'static str,
-    pub(crate) recipient: &'static str,
-    pub(crate) event_type: &'static str,
 }
 
 /// One event to submit.
@@ -150,7 +151,7 @@ impl Plan {
         let tenants: Vec<Tenant> = (0..TENANTS.len())
             .map(|tenant| Tenant {
                 name: TENANTS[tenant],
-                receivers: receivers(TENANTS[tenant]),
+                receivers: receivers::all(TENANTS[tenant]),
             })
             .collect();
         let mut quotas = HashMap::new();
@@ -174,7 +175,7 @@ impl Plan {
     /// The paths that an event goes to.
     pub(crate) fn paths(&self, event: &Planned) -> Vec<String> {
         let receivers = &self.tenants[event.tenant].receivers;
-        let path = |receiver: &Receiver| receiver.behaviour.path.clone();
+        let path = |receiver: &Receiver| receiver.path.clone();
         match &event.to {
             To::Receivers(places) => places.iter().map(|&at| path(&receivers[at])).collect(),
             To::Recipient(name) => {
@@ -191,104 +192,11 @@ impl Plan {
     }
 }
 
-fn status(http_status: u16) -> Act {
-    Act::http_status(http_status)
-}
-
-fn busy(retry_after: RetryAfter) -> Act {
-    Act::Answer(Answer {
-        http_status: 429,
-        retry_after: Some(retry_after),
-        ..Answer::default()
-    })
-}
-
-/// The receivers of one tenant: the well-behaved first.
-#[rustfmt::skip]
-fn receivers(tenant: &str) -> Vec<Receiver> {
-    use Nature::{Absent, Accepts, Fails, Gone, Refuses, Relents, Silent};
-    let first = When::AttemptsTo(1);
-    let share = |percent| When::Share { percent, seed: 7 };
-    let slow = Act::Answer(Answer { delay_ms: 40, ..Answer::default() });
-    let acted = Act::Answer(Answer {
-        http_status: 500,
-        processes: Some(true),
-        ..Answer::default()
-    });
-    let idle = Act::Answer(Answer { processes: Some(false), ..Answer::default() });
-    let degraded = Relents(Cause::ServiceDegraded);
-    let (patient, brief, rested) = ("demo-patient", "demo-brief", "demo-rested");
-    let (limited, lost) = (Relents(Cause::RateLimited), Relents(Cause::ConnectionLost));
-    let (timed_out, invalid) = (Relents(Cause::RequestTimeout), Relents(Cause::ResponseInvalid));
-    let fails = Fails(Cause::ServiceDegraded);
-    let flap = When::Flap { fail: 3, accept: 9 };
-    let table: Vec<(&str, &'static str, Nature, When, Act)> = vec![
-        ("good-1", patient, Accepts, When::First(0), status(200)),
-        ("good-2", patient, Accepts, When::First(0), status(200)),
-        ("good-3", patient, Accepts, When::Always, status(204)),
-        ("slow", patient, Accepts, When::Always, slow),
-        ("idle", patient, Accepts, When::Always, idle),
-        ("drip", patient, Accepts, When::Always, Act::SlowBody(1)),
-        ("torrent", patient, Accepts, When::Always, Act::EndlessBody),
-        ("cut", patient, Accepts, When::Always, Act::CutBody),
-        ("acts-then-500", patient, degraded, first.clone(), acted),
-        ("503-once", patient, degraded, first.clone(), status(503)),
-        ("flaps", patient, degraded, flap, status(502)),
-        ("stumbles", patient, degraded, share(25.0), status(500)),
-        ("408-once", patient, timed_out, first.clone(), status(408)),
-        ("425-once", patient, Relents(Cause::TooEarly), first.clone(), status(425)),
-        ("busy-seconds", patient, limited, share(20.0), busy(RetryAfter::Seconds(1))),
-        ("busy-date", patient, limited, share(20.0), busy(RetryAfter::Date(1))),
-        ("busy-malformed", patient, limited, first.clone(), busy(RetryAfter::Malformed)),
-        ("resets-before", patient, lost, first.clone(), Act::ResetBeforeBody),
-        ("resets-after", patient, lost, first.clone(), Act::ResetAfterRequest),
-        ("closes", patient, lost, first.clone(), Act::CloseAfterRequest),
-        ("babbles", patient, invalid, first, Act::Garbage),
-        ("301", patient, Refuses(Cause::Redirected), When::Always, status(301)),
-        ("400", patient, Refuses(Cause::BadRequest), When::Always, status(400)),
-        ("401", patient, Refuses(Cause::AuthFailure), When::Always, status(401)),
-        ("404", patient, Refuses(Cause::NotFound), When::Always, status(404)),
-        ("413", patient, Refuses(Cause::PayloadTooLarge), When::Always, status(413)),
-        ("410", patient, Gone, When::Always, status(410)),
-        ("500", brief, fails, When::Always, status(500)),
-        ("503", rested, fails, When::Always, status(503)),
-        ("busy-absurd", brief, Fails(Cause::RateLimited), When::Always, busy(RetryAfter::Absurd)),
-        ("hangs", brief, Silent, When::Always, Act::Hang),
-        ("resets", brief, Silent, When::Always, Act::ResetAfterRequest),
-        ("headers", brief, Silent, When::Always, Act::EndlessHeaders),
-        ("absent", brief, Absent, When::Always, status(200)),
-    ];
-    table
-        .into_iter()
-        .map(|(name, policy, nature, when, act)| Receiver {
-            behaviour: Behaviour::of(&format!("/{tenant}/{name}")).rule(when, act),
-            nature,
-            policy,
-            recipient: if matches!(name, "good-1" | "flaps" | "slow") { "anna" } else { "" },
-            event_type: if matches!(name, "good-2" | "503-once") { "stock.moved" } else { "" },
-        })
-        .collect()
-}
-
-impl Receiver {
-    /// How often it is chosen, and how many deliveries of one tenant it gets at the most.
-    fn weight(&self) -> (u32, usize) {
-        match self.nature {
-            Nature::Accepts if self.behaviour.path.contains("good") => (30, usize::MAX),
-            Nature::Accepts => (6, usize::MAX),
-            Nature::Relents(Cause::RateLimited) => (4, 60),
-            Nature::Relents(_) => (5, usize::MAX),
-            Nature::Refuses(_) => (2, usize::MAX),
-            Nature::Gone => (1, 10),
-            Nature::Fails(_) => (2, 40),
-            Nature::Silent => (2, 24),
-            Nature::Absent => (1, 24),
-        }
-    }
-
-    fn is_hopeless(&self) -> bool {
-        !matches!(self.nature, Nature::Accepts | Nature::Relents(_))
-    }
+/// What an event says, in the form that every channel understands. A device that got it in its
+/// provider's form can say it again, byte for byte.
+pub(crate) fn payload(event: &str, number: &str, pad: &str) -> String {
+    let data = json!({ "event": event, "number": number, "pad": pad });
+    json!({ "notification": { "title": event }, "data": data }).to_string()
 }
 
 /// How many deliveries each receiver has, by tenant and place.
@@ -323,7 +231,7 @@ fn event(rng: &mut StdRng, tenants: &[Tenant], number: usize, quotas: &mut Quota
             .unwrap_or(&Guarantee::AtLeastOnce),
         ordering_key: ordered.then(|| format!("order-{}", rng.random_range(0..KEYS))),
         ttl_s: hopeless.then_some(HOPELESS_TTL_S),
-        payload: format!(r#"{{"event":"{id}","number":{number},"pad":"{pad}"}}"#),
+        payload: payload(&id, &number.to_string(), &pad),
         id,
         to,
     }

@@ -2,8 +2,10 @@
 //!
 //! Absent here: finding out. See `check`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use postrider_core::endpoint::Channel;
 use serde_json::{Value, json};
 
 use super::check::{Findings, Promise};
@@ -48,10 +50,13 @@ impl Report<'_> {
             "events": findings.events,
             "accepted": findings.accepted,
             "handed_over": findings.handed_over,
+            "handed_over_by_channel": self.by_channel(),
             "requests": findings.requests,
             "duplicates_suppressed": findings.duplicates_suppressed,
             "ambiguous": findings.ambiguous,
             "acted_on_twice": findings.acted_on_twice,
+            "shown_once": { "notifications": findings.shown, "hand_overs": findings.shown_by },
+            "devices_retired": findings.retired,
             "kills": self.outages.len(),
             "lost": findings.lost,
             "broken_promises": findings.broken.len(),
@@ -65,6 +70,63 @@ impl Report<'_> {
         })
     }
 
+    /// Numbers, and what each of them counts.
+    fn counts(&self) -> Vec<(String, String)> {
+        let findings = self.findings;
+        let channels = Channel::ALL.iter().map(|channel| {
+            let count = findings.by_channel.get(channel).copied().unwrap_or(0);
+            format!("{count} {}", plural(*channel))
+        });
+        let channels: Vec<String> = channels.collect();
+        let plain: [(usize, String); 8] = [
+            (
+                findings.accepted,
+                format!("deliveries accepted, of {} events", findings.events),
+            ),
+            (
+                findings.handed_over,
+                format!("handed over: {}", channels.join(", ")),
+            ),
+            (
+                findings.duplicates_suppressed,
+                "repeated submissions suppressed".into(),
+            ),
+            (
+                findings.ambiguous,
+                "ambiguous: a request may have acted, unknown to us".into(),
+            ),
+            (
+                findings.acted_on_twice,
+                "acted on more than once by a receiver, each time after such a request".into(),
+            ),
+            (
+                findings.shown,
+                format!(
+                    "effectively-once notifications shown once on a device, handed over {} times",
+                    findings.shown_by
+                ),
+            ),
+            (
+                findings.retired,
+                "devices retired because their app is gone".into(),
+            ),
+            (
+                self.outages.len(),
+                "times killed with SIGKILL under load".into(),
+            ),
+        ];
+        let mut counts: Vec<(String, String)> = plain
+            .into_iter()
+            .map(|(number, words)| (number.to_string(), words))
+            .collect();
+        counts.push((
+            format!("{} ms", self.recovery(50)),
+            format!("to recover, at the most {} ms", self.recovery(100)),
+        ));
+        counts.push((findings.lost.to_string(), "lost".into()));
+        counts
+    }
+
     /// The report for a person.
     pub(crate) fn words(&self, paint: Paint) -> String {
         let findings = self.findings;
@@ -73,34 +135,9 @@ impl Report<'_> {
         let mut line = |number: String, words: &str| {
             let _ = writeln!(text, "  {number:>9}  {words}");
         };
-        let events = findings.events;
-        line(
-            findings.accepted.to_string(),
-            &format!("deliveries accepted, of {events} events"),
-        );
-        line(findings.handed_over.to_string(), "handed over");
-        line(
-            findings.duplicates_suppressed.to_string(),
-            "repeated submissions suppressed",
-        );
-        line(
-            findings.ambiguous.to_string(),
-            "ambiguous: a request may have acted, unknown to us",
-        );
-        line(
-            findings.acted_on_twice.to_string(),
-            "acted on more than once by a receiver, each time after such a request",
-        );
-        line(
-            self.outages.len().to_string(),
-            "times killed with SIGKILL under load",
-        );
-        let recovery = format!("{} ms", self.recovery(50));
-        line(
-            recovery,
-            &format!("to recover, at the most {} ms", self.recovery(100)),
-        );
-        line(findings.lost.to_string(), "lost");
+        for (number, words) in self.counts() {
+            line(number, &words);
+        }
         let dead: usize = findings.dead_letters.values().sum();
         line(dead.to_string(), "dead letters, by cause:");
         for (cause, count) in &findings.dead_letters {
@@ -135,6 +172,13 @@ impl Report<'_> {
         text
     }
 
+    fn by_channel(&self) -> BTreeMap<&'static str, usize> {
+        let counts = self.findings.by_channel.iter();
+        counts
+            .map(|(channel, count)| (channel.name(), *count))
+            .collect()
+    }
+
     fn recovery(&self, percent: usize) -> u64 {
         let mut times: Vec<u64> = self
             .outages
@@ -144,6 +188,16 @@ impl Report<'_> {
         times.sort_unstable();
         let last = times.len().saturating_sub(1);
         times.get(last * percent / 100).copied().unwrap_or(0)
+    }
+}
+
+/// What goes over a channel, as a person calls it.
+fn plural(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Webhook => "webhooks",
+        Channel::WebPush => "to browsers",
+        Channel::Apns => "to Apple devices",
+        Channel::Fcm => "over Firebase",
     }
 }
 
@@ -159,12 +213,16 @@ fn name(promise: Promise) -> &'static str {
         Promise::Deduplication => "deduplication",
         Promise::OneRow => "one_row",
         Promise::Intact => "intact",
+        Promise::ShownOnce => "shown_once",
+        Promise::Retired => "retired",
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Report;
+    use std::collections::BTreeMap;
+
+    use super::{Channel, Report};
     use crate::cli::demo::check::{Broken, Findings, Promise};
     use crate::cli::demo::evidence::Outage;
     use crate::cli::show::Paint;
@@ -174,6 +232,9 @@ mod tests {
         let findings = Findings {
             accepted: 7,
             lost: 1,
+            handed_over: 3,
+            by_channel: BTreeMap::from([(Channel::Webhook, 2), (Channel::Apns, 1)]),
+            retired: 5,
             broken: vec![Broken {
                 promise: Promise::NothingLost,
                 whose: "abc".into(),
@@ -212,6 +273,9 @@ mod tests {
             "{words}"
         );
         assert!(words.contains("abc: it is gone"), "{words}");
-        assert_eq!(words.matches("kept  ").count(), 8, "{words}");
+        assert_eq!(words.matches("kept  ").count(), 10, "{words}");
+        let channels = "3  handed over: 2 webhooks, 0 to browsers, 1 to Apple devices";
+        assert!(words.contains(channels), "{words}");
+        assert!(words.contains("5  devices retired"), "{words}");
     }
 }

@@ -5,17 +5,19 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use postrider_core::endpoint::Channel;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use super::api::{Answer, Api, Lost};
-use super::evidence::Nature;
-use super::plan::{Plan, Receiver};
+use super::evidence::{Nature, Push};
+use super::phones::Phones;
+use super::plan::{Plan, Presence, Receiver, Tenant, Trouble, Way};
 use crate::cli::failure::Failure;
-use crate::fake::{Fake, Filter, Record, Settings};
+use crate::fake::{Behaviour, Fake, Filter, Record, Settings};
 
 /// Requests that the fakes remember: far more than any run makes.
-const RECORDS_MAX: usize = 2_000_000;
+pub(super) const RECORDS_MAX: usize = 2_000_000;
 
 /// The scene.
 pub(crate) struct World {
@@ -25,6 +27,7 @@ pub(crate) struct World {
     pub(crate) tenants: Vec<Inhabitant>,
     good: Fake,
     bad: Fake,
+    phones: Phones,
     /// A port that is taken, so that nobody else gets it, and that nobody listens on.
     _absent: Socket,
     absent: SocketAddr,
@@ -46,6 +49,7 @@ impl World {
         plan: &Plan,
         address: SocketAddr,
         key: &str,
+        phones: Phones,
     ) -> Result<World, Failure> {
         let settings = Settings {
             records_max: RECORDS_MAX,
@@ -64,12 +68,11 @@ impl World {
             tenants: Vec::new(),
             good: start().await?,
             bad: start().await?,
+            phones,
         };
         for tenant in &plan.tenants {
             let key = found(address, key, tenant.name).await?;
-            let inhabitant = world
-                .settle(Api::new(address, &key), key, &tenant.receivers)
-                .await?;
+            let inhabitant = world.settle(Api::new(address, &key), key, tenant).await?;
             world.tenants.push(inhabitant);
         }
         Ok(world)
@@ -79,53 +82,100 @@ impl World {
         &self,
         mut api: Api,
         key: String,
-        receivers: &[Receiver],
+        tenant: &Tenant,
     ) -> Result<Inhabitant, Failure> {
         let mut inhabitant = Inhabitant {
             key,
             endpoints: Vec::new(),
             paths: HashMap::new(),
         };
-        for receiver in receivers {
-            let path = &receiver.behaviour.path;
-            let fake = match receiver.nature {
-                Nature::Accepts => &self.good,
-                _ => &self.bad,
-            };
-            let url = match receiver.nature {
-                Nature::Absent => format!("http://{}{path}", self.absent),
-                _ => fake.url(path),
-            };
-            let mut body = json!({ "url": url, "name": path, "policy": receiver.policy });
-            if !receiver.recipient.is_empty() {
-                body["recipient"] = json!(receiver.recipient);
+        let mut browsers = String::new();
+        for channel in [Channel::WebPush, Channel::Apns, Channel::Fcm] {
+            let route = self.phones.route(channel, tenant.name)?;
+            let made = make(&mut api, "/v1/routes", &route).await?;
+            if channel == Channel::WebPush {
+                browsers = word(&made["public_keys"], 0)?;
             }
-            if !receiver.event_type.is_empty() {
-                body["event_types"] = json!([receiver.event_type]);
-            }
-            let made = make(&mut api, "/v1/endpoints", &body).await?;
-            let behaviour = receiver.behaviour.clone().secret(&word(&made, "secret")?);
-            fake.set(behaviour).map_err(|error| {
-                Failure::no(format!("the fake does not take the secret of {path}")).because(error)
-            })?;
+        }
+        for receiver in &tenant.receivers {
+            let made = match &receiver.way {
+                Way::Webhook(behaviour) => self.webhook(&mut api, receiver, behaviour).await?,
+                Way::Device(channel, trouble) => {
+                    let device = self.phones.install(&receiver.path, *channel, &browsers)?;
+                    let made = make(&mut api, "/v1/devices", &addressed(receiver, device)).await?;
+                    self.phones.trouble(&receiver.path, *trouble)?;
+                    made
+                }
+            };
             let id = word(&made, "id")?;
-            inhabitant.paths.insert(id.clone(), path.clone());
+            inhabitant.paths.insert(id.clone(), receiver.path.clone());
             inhabitant.endpoints.push(id);
         }
         Ok(inhabitant)
     }
 
-    /// Everything that the fakes received, in the order of each.
-    pub(crate) fn received(&self) -> Vec<Record> {
-        let mut records = self.good.requests(&Filter::default());
+    async fn webhook(
+        &self,
+        api: &mut Api,
+        receiver: &Receiver,
+        behaviour: &Behaviour,
+    ) -> Result<Value, Failure> {
+        let path = &receiver.path;
+        let fake = match receiver.nature {
+            Nature::Accepts => &self.good,
+            _ => &self.bad,
+        };
+        let url = match receiver.nature {
+            Nature::Absent => format!("http://{}{path}", self.absent),
+            _ => fake.url(path),
+        };
+        let body = addressed(receiver, json!({ "url": url, "name": path }));
+        let made = make(api, "/v1/endpoints", &body).await?;
+        let behaviour = behaviour.clone().secret(&word(&made, "secret")?);
+        fake.set(behaviour).map_err(|error| {
+            Failure::no(format!("the fake does not take the secret of {path}")).because(error)
+        })?;
+        Ok(made)
+    }
+
+    /// The engine was killed for the `count`th time: after the first time the app is removed from
+    /// the devices of which the plan says so.
+    pub(crate) fn leave(&self, plan: &Plan, count: usize) -> Result<(), Failure> {
+        let leaves = |receiver: &&Receiver| {
+            matches!(&receiver.way, Way::Device(_, Trouble { presence, .. })
+                if *presence == Presence::Leaves)
+        };
+        let receivers = plan.tenants.iter().flat_map(|tenant| &tenant.receivers);
+        for receiver in receivers.filter(|one| count == 1 && leaves(one)) {
+            self.phones.leave(&receiver.path)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that the fakes received, in the order of each, and what the devices show.
+    pub(crate) fn received(&self) -> (Vec<Record>, Vec<Push>) {
+        let (mut records, pushes) = self.phones.received();
+        records.extend(self.good.requests(&Filter::default()));
         records.extend(self.bad.requests(&Filter::default()));
-        records
+        (records, pushes)
     }
 
     /// How many requests the fakes received.
     pub(crate) fn arrived(&self) -> u64 {
-        self.good.arrived() + self.bad.arrived()
+        self.good.arrived() + self.bad.arrived() + self.phones.arrived()
     }
+}
+
+/// A registration, with what every receiver has.
+fn addressed(receiver: &Receiver, mut body: Value) -> Value {
+    body["policy"] = json!(receiver.policy);
+    if !receiver.recipient.is_empty() {
+        body["recipient"] = json!(receiver.recipient);
+    }
+    if !receiver.event_type.is_empty() {
+        body["event_types"] = json!([receiver.event_type]);
+    }
+    body
 }
 
 /// Makes a tenant with an operator's key, and returns a key of its own.
@@ -165,7 +215,10 @@ pub(crate) async fn make(api: &mut Api, path: &str, body: &Value) -> Result<Valu
 }
 
 /// A word of an answer that has to have one.
-pub(crate) fn word(value: &Value, key: &str) -> Result<String, Failure> {
-    let word = value[key].as_str().map(str::to_owned);
-    word.ok_or_else(|| Failure::no(format!("the API's answer has no {key:?}: {value}")))
+pub(crate) fn word(
+    value: &Value,
+    key: impl serde_json::value::Index + std::fmt::Display,
+) -> Result<String, Failure> {
+    let word = value.get(&key).and_then(Value::as_str).map(str::to_owned);
+    word.ok_or_else(|| Failure::no(format!("the API's answer has no {key}: {value}")))
 }

@@ -6,7 +6,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::model::{Device, Script, Wanted};
+use super::model::{Device, Key, Script, Wanted};
 use super::service::Service;
 
 /// Notifications in one answer.
@@ -26,14 +26,6 @@ POST   /_/apns/tell        any of {"streams":1}, {"new_streams":[1,1000]}, {"hol
                            {"go_away":{"reason":"...","processed":0}}, {"clock_ahead_s":60},
                            {"strangers":false}
 "#;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GivenKey {
-    team: String,
-    key_id: String,
-    p8: String,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,22 +99,13 @@ fn health(service: &Service) -> Value {
 }
 
 fn make_key(service: &Service) -> Result<Vec<Value>, String> {
-    let pair = rcgen::KeyPair::generate().map_err(|error| error.to_string())?;
-    let (team, key_id) = (id(), id());
-    service.trust(&team, &key_id, pair.public_key_raw());
-    let p8 = pair.serialize_pem();
-    Ok(vec![json!({ "team": team, "key_id": key_id, "p8": p8 })])
+    let key = service.make_key().map_err(|error| error.to_string())?;
+    serde_json::to_value(key)
+        .map(|key| vec![key])
+        .map_err(|error| error.to_string())
 }
 
-/// Ten letters and digits, as Apple's ids are.
-fn id() -> String {
-    const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-    let bytes: [u8; 10] = rand::random();
-    let letter = |byte: &u8| char::from(LETTERS[usize::from(byte % 32)]);
-    bytes.iter().map(letter).collect()
-}
-
-fn trust(service: &Service, key: &GivenKey) -> Result<Vec<Value>, String> {
+fn trust(service: &Service, key: &Key) -> Result<Vec<Value>, String> {
     let pair = rcgen::KeyPair::from_pem(&key.p8).map_err(|error| error.to_string())?;
     service.trust(&key.team, &key.key_id, pair.public_key_raw());
     Ok(Vec::new())

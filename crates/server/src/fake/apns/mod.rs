@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-pub use model::{Act, Device, End, Full, Notification, Script, Shown, Wanted};
+pub use model::{Act, Device, End, Full, Key, Notification, Script, Shown, Wanted};
 pub use service::{DEVICES_MAX, SCRIPTS_MAX, Service};
 
 use super::{ACCEPT_PAUSE_MS, HANDSHAKE_MS, Reach, StartError, Tls, address, listen};

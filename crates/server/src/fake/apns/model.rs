@@ -174,6 +174,18 @@ pub struct Device {
     pub gone_since: Option<i64>,
 }
 
+/// A key that may send.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Id of the team, ten letters and digits.
+    pub team: String,
+    /// Its own id.
+    pub key_id: String,
+    /// The private key, as Apple hands it out.
+    pub p8: String,
+}
+
 /// There is no room for more.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no more are kept")]

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::frames::Control;
-use super::model::{Act, Device, Full, Notification, Script, Shown, Wanted};
+use super::model::{Act, Device, Full, Key, Notification, Script, Shown, Wanted};
 use super::provider::{Provider, Providers};
 use super::strict::{self, Asked, Refusal};
 
@@ -112,6 +112,18 @@ impl Service {
     /// Lets a key send. `public` is a point of P-256, uncompressed: 65 bytes.
     pub fn trust(&self, team: &str, key_id: &str, public: &[u8]) {
         self.inner.lock().providers.trust(team, key_id, public);
+    }
+
+    /// Makes a key and lets it send.
+    ///
+    /// # Errors
+    /// Where no key pair can be made.
+    pub fn make_key(&self) -> Result<Key, rcgen::Error> {
+        let pair = rcgen::KeyPair::generate()?;
+        let (team, key_id) = (id(), id());
+        self.trust(&team, &key_id, pair.public_key_raw());
+        let p8 = pair.serialize_pem();
+        Ok(Key { team, key_id, p8 })
     }
 
     /// Makes a device known, good or gone. Tokens that nobody made known are taken as they come,
@@ -432,6 +444,14 @@ pub(super) fn look(head: &http::request::Parts, body: &[u8]) -> Result<(String, 
     let asked = strict::headers(&head.headers)?;
     strict::body(&asked, body)?;
     Ok((token, asked))
+}
+
+/// Ten letters and digits, as Apple's ids are.
+fn id() -> String {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    let bytes: [u8; 10] = rand::random();
+    let letter = |byte: &u8| char::from(LETTERS[usize::from(byte % 32)]);
+    bytes.iter().map(letter).collect()
 }
 
 pub(super) fn now_us() -> u64 {

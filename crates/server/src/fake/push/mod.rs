@@ -15,8 +15,11 @@
 //!
 //! User agents are served by [`UserAgents`], or by anything else, from [`Subscriptions`].
 //!
-//! Absent here: what is encrypted, and who it is for.
+//! [`Browser`] has the keys of one subscription and reads what is encrypted for it.
+//!
+//! Absent here: who a push is for.
 
+mod browser;
 mod passage;
 mod subscriptions;
 mod useragent;
@@ -26,6 +29,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
+pub use browser::{Browser, Unreadable};
 pub use passage::{End, Missing, Parcel, Passage, Pushed, Receipt, Refused};
 pub use subscriptions::{
     ACKNOWLEDGED, Agent, HISTORY_MAX, ID_LENGTH_MAX, SUBSCRIPTIONS_MAX, Subscriptions, TTL_S_MAX,

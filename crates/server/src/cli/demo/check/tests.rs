@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use postrider_core::cause::Cause;
+use postrider_core::endpoint::Channel;
 use postrider_core::ledger::State;
 use postrider_core::policy::Guarantee;
 
-use super::super::evidence::{Asked, Evidence, Nature, Outage, Row, Said, Step};
+use super::super::evidence::{
+    Asked, Device, Evidence, Nature, Outage, Push, Row, Said, Says, Step,
+};
 use super::{Promise, check};
 use crate::fake::{Record, Verdict};
 
@@ -35,7 +38,16 @@ fn said(id: &str, repeat: bool) -> Said {
 }
 
 fn row(id: &str, guarantee: Guarantee, path: &str, sequence: Option<u64>) -> Row {
-    let step = |version, settles| Step { version, settles };
+    let step = |version, settles| Step {
+        version,
+        settles,
+        at_ms: i64::try_from(version).expect("small"),
+        says: if version == 2 {
+            Says::Opened
+        } else {
+            Says::Other
+        },
+    };
     Row {
         correlation_id: id.into(),
         path: path.into(),
@@ -70,6 +82,151 @@ fn ordered(mut hit: Record, sequence: u64, previous: u64) -> Record {
     hit.sequence = sequence;
     hit.previous_sequence = Some(previous);
     hit
+}
+
+/// A device, and when it was retired.
+fn device(retired_us: Option<u64>) -> Device {
+    Device {
+        channel: Channel::Apns,
+        known: true,
+        retired_us,
+    }
+}
+
+fn push(id: &str, key: &str) -> Push {
+    Push {
+        path: "/phone".into(),
+        correlation_id: id.into(),
+        key: key.into(),
+    }
+}
+
+/// A notification whose first answer was withheld, another one, and one to a device that is gone.
+fn phones(evidence: &mut Evidence) {
+    use Guarantee::EffectivelyOnce;
+    let mut gone = row("h", EffectivelyOnce, "/left", None);
+    (gone.state, gone.cause) = (State::Rejected, Cause::Gone);
+    let withheld = Record {
+        processed: true,
+        ..hit(51, "f", "/phone", 1, 0)
+    };
+    evidence
+        .fakes
+        .insert("/phone".into(), Nature::Relents(Cause::RequestTimeout));
+    evidence.fakes.insert("/left".into(), Nature::Gone);
+    for (id, path) in [("f", "/phone"), ("g", "/phone"), ("h", "/left")] {
+        evidence.asked.push(asked(id, EffectivelyOnce, path, None));
+    }
+    evidence.rows.extend([
+        row("f", EffectivelyOnce, "/phone", None),
+        row("g", EffectivelyOnce, "/phone", None),
+        gone,
+    ]);
+    evidence.received.extend([
+        withheld,
+        hit(52, "f", "/phone", 2, 200),
+        hit(53, "g", "/phone", 1, 200),
+        hit(54, "h", "/left", 1, 410),
+    ]);
+    evidence.pushes = vec![push("f", "F"), push("f", "F"), push("g", "G")];
+    evidence.devices.insert("/phone".into(), device(None));
+    evidence
+        .devices
+        .insert("/left".into(), device(Some(54_000_100)));
+}
+
+fn broken_phones(change: impl FnOnce(&mut Evidence)) -> Vec<Promise> {
+    broken(|evidence| {
+        phones(evidence);
+        change(evidence);
+    })
+}
+
+fn of_device<'a>(evidence: &'a mut Evidence, path: &str) -> &'a mut Device {
+    evidence.devices.get_mut(path).expect("it is there")
+}
+
+#[test]
+fn a_notification_that_came_twice_under_one_key_is_shown_once() {
+    let mut evidence = kept();
+    phones(&mut evidence);
+    let findings = check(&evidence);
+    assert_eq!(findings.broken, []);
+    assert_eq!((findings.shown, findings.shown_by), (2, 3));
+    assert_eq!(findings.retired, 1);
+    assert_eq!(findings.by_channel[&Channel::Webhook], 4);
+    assert_eq!(findings.by_channel[&Channel::Apns], 2);
+}
+
+#[test]
+fn what_a_screen_shows_twice_or_not_at_all_is_found() {
+    let shown = [Promise::ShownOnce];
+    assert_eq!(broken_phones(|e| e.pushes[1].key = "other".into()), shown);
+    // One of two under the same key is not there to be seen.
+    assert_eq!(broken_phones(|e| e.pushes[2].key = "F".into()), shown);
+    assert_eq!(broken_phones(|e| drop(e.pushes.pop())), shown);
+    // At-least-once may be shown twice.
+    let at_least_once = |e: &mut Evidence| {
+        e.pushes[1].key = "other".into();
+        e.asked[5].guarantee = Guarantee::AtLeastOnce;
+        e.rows[5].guarantee = Guarantee::AtLeastOnce;
+    };
+    assert_eq!(broken_phones(at_least_once), []);
+}
+
+#[test]
+fn devices_that_are_forgotten_or_retired_wrongly_are_found() {
+    let retired = [Promise::Retired];
+    assert_eq!(
+        broken_phones(|e| of_device(e, "/phone").known = false),
+        [Promise::NothingLost]
+    );
+    let without_a_word = |e: &mut Evidence| of_device(e, "/phone").retired_us = Some(54_000_000);
+    assert_eq!(broken_phones(without_a_word), retired);
+    let too_early = |e: &mut Evidence| of_device(e, "/left").retired_us = Some(50_000_000);
+    assert_eq!(broken_phones(too_early)[0], Promise::Retired);
+    assert_eq!(
+        broken_phones(|e| of_device(e, "/left").retired_us = None),
+        retired
+    );
+    // Where the engine was killed over the answer it may not know.
+    let killed = |e: &mut Evidence| {
+        of_device(e, "/left").retired_us = None;
+        (e.outages[0].kill_us, e.outages[0].dead_us) = (54_000_000, 54_100_000);
+        // Kept clear of what the kill explained before.
+        e.received[4].http_status = 0;
+    };
+    assert_eq!(broken_phones(killed), []);
+    let sent_on = |e: &mut Evidence| {
+        e.asked
+            .push(asked("i", Guarantee::AtLeastOnce, "/left", None));
+        let mut gone = row("i", Guarantee::AtLeastOnce, "/left", None);
+        (gone.state, gone.cause) = (State::Rejected, Cause::Gone);
+        e.rows.push(gone);
+        e.received.push(hit(60, "i", "/left", 1, 410));
+    };
+    assert_eq!(broken_phones(sent_on), retired);
+}
+
+#[test]
+fn an_attempt_after_the_word_that_nobody_is_there_is_found() {
+    let said_gone = |e: &mut Evidence| e.rows[7].entries[2].says = Says::Gone;
+    assert_eq!(broken_phones(said_gone), []);
+    let opened_at = |at_ms| {
+        move |e: &mut Evidence| {
+            said_gone(e);
+            e.asked
+                .push(asked("i", Guarantee::AtLeastOnce, "/left", None));
+            let mut later = row("i", Guarantee::AtLeastOnce, "/left", None);
+            (later.state, later.cause) = (State::Rejected, Cause::Gone);
+            later.entries[1].at_ms = at_ms;
+            e.rows.push(later);
+            e.received.push(hit(54, "i", "/left", 1, 410));
+        }
+    };
+    // One that was under way already is nobody's fault.
+    assert_eq!(broken_phones(opened_at(3)), []);
+    assert_eq!(broken_phones(opened_at(4)), [Promise::Retired]);
 }
 
 /// Two in order, one that was retried, one at-most-once that a kill made uncertain, one refused.
@@ -118,6 +275,7 @@ fn kept() -> Evidence {
             ready_us: 20_900_000,
             recovery_ms: 200,
         }],
+        ..Evidence::default()
     }
 }
 
