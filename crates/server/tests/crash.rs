@@ -52,13 +52,14 @@ fn thirty_kills_under_load_break_no_promise() {
 
 #[test]
 fn each_planted_fault_is_found() {
-    for plant in [
-        "send-before-record",
-        "forget-dedupe-key",
-        "retry-at-at-most-once",
-        "gone-ignored",
+    for (plant, kills) in [
+        ("send-before-record", 8),
+        ("forget-dedupe-key", 8),
+        ("retry-at-at-most-once", 8),
+        // A start makes up for it, so there must not be too many.
+        ("gone-ignored", 2),
     ] {
-        let verdict = run(PLANTED_EVENTS, 8, Some(plant));
+        let verdict = run(PLANTED_EVENTS, kills, Some(plant));
         assert!(
             !verdict.findings.broken.is_empty(),
             "{plant} was not found: {}",

@@ -154,7 +154,7 @@ pub fn check(evidence: &Evidence) -> Findings {
     sight.left_alone(&mut findings);
     for row in &evidence.rows {
         *findings.states.entry(row.state.name()).or_default() += 1;
-        if row.is_dead_letter() {
+        if row.is_dead_letter(evidence.devices.contains_key(&row.path)) {
             *findings.dead_letters.entry(row.cause.code()).or_default() += 1;
         }
     }
@@ -180,8 +180,10 @@ impl Asked {
 }
 
 impl Row {
-    fn is_dead_letter(&self) -> bool {
+    /// Whether somebody should look at it. Devices come and go; nobody has to do anything then.
+    fn is_dead_letter(&self, is_device: bool) -> bool {
         match self.state {
+            State::Rejected if is_device && self.cause.is_of_a_dead_address() => false,
             State::Rejected | State::Exhausted | State::Uncertain => true,
             State::Expired => self.guarantee != Guarantee::AtMostOnce,
             _ => false,

@@ -69,10 +69,20 @@ breaker_open_ms = 200
 
 /// What Apple's answers mean in a run, where that differs from `reactions/apns.toml`.
 pub(crate) const APNS_REACTIONS: &str = r#"
-rows = [
-    { http = 503, reason = "ServiceUnavailable", kind = "retry", cause = "SERVICE_DEGRADED", wait_s = 1 },
-    { http = 429, reason = "TooManyRequests", kind = "throttle", cause = "DEVICE_THROTTLED", scope = "endpoint", wait_s = 1 },
-]
+[[rows]]
+http = 503
+reason = "ServiceUnavailable"
+kind = "retry"
+cause = "SERVICE_DEGRADED"
+wait_s = 1
+
+[[rows]]
+http = 429
+reason = "TooManyRequests"
+kind = "throttle"
+cause = "DEVICE_THROTTLED"
+scope = "endpoint"
+wait_s = 1
 "#;
 
 /// A plan.
@@ -355,7 +365,7 @@ mod tests {
 
     #[test]
     fn one_ordering_key_has_one_caller_and_every_guarantee_and_receiver_is_used() {
-        let plan = Plan::draw(3, 3_000, 5);
+        let plan = Plan::draw(3, 6_000, 5);
         let mut owners = BTreeSet::new();
         for (number, caller) in plan.callers.iter().enumerate() {
             for step in &caller.steps {

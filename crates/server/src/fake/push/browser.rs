@@ -134,9 +134,9 @@ mod tests {
                 .expect("16 bytes"),
         };
         let mut body = bytes(
-            "DGv6ra1nlYgDCS1FRnbzlwAAEABBBP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocIn\
-             mYWAmS6TlzAC8wEqKK6PBru3jl7A_yl95bQpu6cVPTpK4Mqgkf1CXztLVBSt2Ks3oZwbuwXPXLWyouBWLVWGNWQ\
-             exSgSxsj_Qulcy4a-fN",
+            "DGv6ra1nlYgDCS1FRnbzlwAAEABBBP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vC\
+             YLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A_yl95bQpu6cVPTpK4Mqgkf1CXztLVBSt2Ks3oZwbuwXPXL\
+             WyouBWLVWGNWQexSgSxsj_Qulcy4a-fN",
         );
         let said = browser.open(&body).expect("it is for this browser");
         assert_eq!(said, b"When I grow up, I want to be a watermelon");

@@ -154,6 +154,7 @@ fn a_notification_that_came_twice_under_one_key_is_shown_once() {
     assert_eq!(findings.broken, []);
     assert_eq!((findings.shown, findings.shown_by), (2, 3));
     assert_eq!(findings.retired, 1);
+    assert_eq!(findings.dead_letters.get("GONE"), None);
     assert_eq!(findings.by_channel[&Channel::Webhook], 4);
     assert_eq!(findings.by_channel[&Channel::Apns], 2);
 }

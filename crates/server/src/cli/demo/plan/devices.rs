@@ -72,7 +72,7 @@ pub(super) fn all(tenant: &str) -> Vec<Receiver> {
     ];
     let stays = |fault| Trouble { fault, presence: Presence::Stays };
     let not = |presence| Trouble { fault: None, presence };
-    let answering = answering.map(|(name, channel, nature, fault)| (name, channel, nature, stays(fault)));
+    let answering = answering.map(|(name, to, nature, fault)| (name, to, nature, stays(fault)));
     let leaving = [
         ("web-leaves", WebPush, Nature::Leaves, not(Presence::Leaves)),
         ("web-gone", WebPush, Nature::Gone, not(Presence::Gone)),
