@@ -123,7 +123,8 @@ causes! {
         "The application: let the device subscribe again; until then nothing is sent to it.";
     29 BadToken "BAD_TOKEN"
         "The provider does not know this device token."
-        "The application: register the device's present token.";
+        "The application: register the device's present token. Of an Apple device it may be one of \
+         the other environment: make a route to that as well, and it is tried there.";
 
     // Answered with a plea to wait.
     30 RateLimited "RATE_LIMITED"

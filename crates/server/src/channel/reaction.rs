@@ -127,6 +127,9 @@ words! {
         /// The endpoint does not fit our key: no more is sent to it until the client registers it
         /// anew.
         Quarantine "quarantine";
+        /// The endpoint may be one of the provider's other environment: it is moved to the route
+        /// there, once, and else retired.
+        TryElsewhere "try_elsewhere";
         /// The endpoint belongs to another application or project: it is taken off this route.
         Detach "detach";
         /// The route's credential is not accepted: the route pauses and probes once a minute.

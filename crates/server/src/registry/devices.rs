@@ -11,8 +11,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use postrider_core::cause::Cause;
-use postrider_core::id::{EndpointId, TenantId};
+use postrider_core::id::{EndpointId, RouteId, TenantId};
 use postrider_core::time::Time;
+use url::Url;
 
 use super::endpoints::EndpointDraft;
 use super::model::{Endpoint, EndpointState, address};
@@ -169,6 +170,45 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Moves a device from the route `from`, whose provider does not know its token there, to
+    /// another, unless that was done before. Returns whether it is on another one.
+    ///
+    /// # Errors
+    /// [`RegistryError::Absent`] or [`RegistryError::Storage`].
+    pub fn move_device(
+        &self,
+        id: EndpointId,
+        from: RouteId,
+        (to, url): (RouteId, Url),
+        now: Time,
+    ) -> Result<bool, RegistryError> {
+        let mut elsewhere = true;
+        let moved = self.replace(id, now, Change::Written, |endpoint| {
+            let Some(device) = &mut endpoint.device else {
+                elsewhere = false;
+                return Ok(false);
+            };
+            if endpoint.route != Some(from) {
+                return Ok(false);
+            }
+            if device.moved_from.is_some() {
+                elsewhere = false;
+                return Ok(false);
+            }
+            device.moved_from = Some(from);
+            (endpoint.route, endpoint.url) = (Some(to), url);
+            Ok(true)
+        });
+        match moved {
+            Ok(_) => Ok(elsewhere),
+            // Both have refused it by now.
+            Err(RegistryError::Retired) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// Everything that a registration can change.
 fn said(endpoint: &Endpoint) -> impl PartialEq + use<> {
     (
@@ -182,9 +222,15 @@ fn said(endpoint: &Endpoint) -> impl PartialEq + use<> {
 /// What is said now counts; what is not said stays.
 fn refresh(endpoint: &mut Endpoint, draft: EndpointDraft) {
     let before = endpoint.device.take().unwrap_or_default();
-    endpoint.url = draft.url;
+    // The application knows its token, and not on which route it is of any use: what was learnt of
+    // that stays, for as long as the token is the same.
+    let same = address(&draft.kind, &draft.url) == endpoint.address();
+    let moved_from = before.moved_from.filter(|_| same);
+    if moved_from.is_none() || draft.route != moved_from {
+        endpoint.url = draft.url;
+        endpoint.route = draft.route;
+    }
     endpoint.kind = draft.kind;
-    endpoint.route = draft.route;
     endpoint.policy = draft.policy;
     if !draft.recipient.is_empty() {
         endpoint.recipient = draft.recipient;
@@ -203,6 +249,7 @@ fn refresh(endpoint: &mut Endpoint, draft: EndpointDraft) {
             device.platform = before.platform;
         }
         device.authorisation = device.authorisation.or(before.authorisation);
+        device.moved_from = moved_from;
         device
     });
 }

@@ -162,6 +162,10 @@ pub struct Device {
     /// What the application last reported about its right to show notifications, and when.
     #[serde(default)]
     pub authorisation: Option<(Authorisation, i64)>,
+    /// The route that it was moved from, because the provider did not know the token in that
+    /// environment. Once is all: it is not moved again.
+    #[serde(default, with = "route", skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<RouteId>,
     /// When the address was registered or confirmed by the application last.
     #[serde(with = "millis")]
     pub refreshed_at: Time,
@@ -183,6 +187,19 @@ pub enum Authorisation {
 
 /// A device that was not registered again for so long is shown as stale.
 pub const STALE_AFTER_MS: i64 = 30 * DAY_MS;
+
+mod route {
+    use postrider_core::id::RouteId;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(id: &Option<RouteId>, to: S) -> Result<S::Ok, S::Error> {
+        id.map(|id| id.0).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<RouteId>, D::Error> {
+        Ok(Option::<u32>::deserialize(from)?.map(RouteId))
+    }
+}
 
 mod millis {
     use postrider_core::time::Time;

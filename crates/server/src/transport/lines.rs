@@ -21,7 +21,8 @@ use postrider_core::time::Time;
 use secrecy::ExposeSecret as _;
 
 use super::client::{Client, Host};
-use crate::channel::reaction::{Reaction, Reactions, Scope, TableFault};
+use super::elsewhere;
+use crate::channel::reaction::{Action, Reaction, Reactions, Scope, TableFault};
 use crate::channel::reading::unsendable;
 use crate::channel::webhook::{self, Webhook};
 use crate::channel::{Answer, Attempted, Channel as _, Request, Told, apns, fcm, web_push};
@@ -241,6 +242,8 @@ pub(super) enum Prepared {
     Apns {
         prepared: apns::Prepared,
         kit: Arc<Kit>,
+        /// What is refused if its token is.
+        place: elsewhere::Refused,
     },
     Fcm {
         prepared: fcm::Prepared,
@@ -288,8 +291,13 @@ impl Line {
             Prepared::WebPush(prepared) => {
                 self.web_push(client, push, prepared, &told, errand).await
             }
-            Prepared::Apns { prepared, kit } => {
-                self.apns(client, push, prepared, kit, &told, errand).await
+            Prepared::Apns {
+                prepared,
+                kit,
+                place,
+            } => {
+                let way = (prepared, &**kit, *place);
+                self.apns(client, push, way, &told, errand).await
             }
             Prepared::Fcm {
                 prepared,
@@ -329,8 +337,7 @@ impl Line {
         &self,
         client: &Arc<Client>,
         push: &Push,
-        prepared: &apns::Prepared,
-        kit: &Kit,
+        (prepared, kit, place): (&apns::Prepared, &Kit, elsewhere::Refused),
         told: &Told<'_>,
         errand: Errand<'_>,
     ) -> Attempted {
@@ -350,7 +357,14 @@ impl Line {
         if let Some(serial) = over.filter(|_| verdict.ends_connection()) {
             self.host.leave(serial);
         }
-        push.follow(Way::Apns, verdict.attempted, verdict.reaction)
+        let action = verdict.reaction.map(|reaction| reaction.action);
+        let attempted = push.follow(Way::Apns, verdict.attempted, verdict.reaction);
+        match action {
+            Some(Action::TryElsewhere) => {
+                elsewhere::tried(&push.registry, place, attempted, then).await
+            }
+            _ => attempted,
+        }
     }
 
     /// `told` comes with whether FCM is only to look at it.

@@ -13,6 +13,7 @@ mod answer;
 mod client;
 mod connect;
 pub mod dial;
+mod elsewhere;
 pub mod guard;
 mod http1;
 mod http2;
@@ -318,6 +319,10 @@ impl Transport {
             }
             (Kind::Apns(_), Kit::Apns { topic, .. }) => Way::Apns {
                 prepared: apns::Prepared::new(&endpoint.url, topic)?,
+                place: elsewhere::Refused {
+                    endpoint: endpoint.id,
+                    route: route.ok_or(EndpointFault::NoRoute)?.id,
+                },
                 kit,
             },
             (Kind::Fcm(target), Kit::Fcm { account, .. }) => Way::Fcm {

@@ -88,7 +88,7 @@ impl Transport {
             (Way::WebPush(prepared), Some(push)) => {
                 Rehearsed::of(web_push_request(push, prepared, &told(push), now))
             }
-            (Way::Apns { prepared, kit }, Some(push)) => {
+            (Way::Apns { prepared, kit, .. }, Some(push)) => {
                 let bearer = match &**kit {
                     Kit::Apns { tokens, .. } => tokens.as_ref().map(|tokens| tokens.bearer(now)),
                     _ => None,

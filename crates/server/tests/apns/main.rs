@@ -2,6 +2,7 @@
 
 mod certificates;
 mod engine;
+mod environments;
 mod kit;
 #[path = "../node_kit/mod.rs"]
 mod node_kit;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use postrider::channel::registration;
 use postrider::fake::apns::{Apns, Service, Settings};
 use postrider::registry::{
-    ApnsSigner, Credentials, Device, Endpoint, EndpointDraft, Route, RouteDraft, TlsProfile,
+    ApnsSigner, Credentials, Device, Endpoint, EndpointDraft, Registered, Route, RouteDraft,
+    TlsProfile,
 };
 use postrider::run::Node;
 use postrider_core::Bytes;
@@ -62,6 +63,11 @@ impl Rig {
 
     /// A route over this key.
     pub fn route(&self, name: &str, key: &Key) -> Arc<Route> {
+        self.route_to(self.service(), name, key, false)
+    }
+
+    /// The same to another service.
+    pub fn route_to(&self, service: &Service, name: &str, key: &Key, sandbox: bool) -> Arc<Route> {
         let signer = ApnsSigner {
             team: key.team.into(),
             key_id: key.id.into(),
@@ -71,12 +77,12 @@ impl Rig {
             name: name.to_owned(),
             credentials: Credentials::Apns {
                 topic: APP.to_owned(),
-                sandbox: false,
+                sandbox,
                 signer: Some(signer),
             },
-            server: Some(self.service().origin().parse().unwrap()),
+            server: Some(service.origin().parse().unwrap()),
             tls: TlsProfile {
-                ca_pem: Some(self.service().pem().to_owned()),
+                ca_pem: Some(service.pem().to_owned()),
                 ..TlsProfile::default()
             },
         };
@@ -103,15 +109,29 @@ impl Rig {
 
     /// A device on a route.
     pub fn device(&self, route: &Route, number: u32) -> Arc<Endpoint> {
+        let (draft, now) = (self.draft(route, number), self.node.clock.now());
+        let registry = &self.node.registry;
+        registry.create_endpoint(route.tenant, draft, now).unwrap()
+    }
+
+    /// What a device's registration on a route comes to.
+    pub fn register(&self, route: &Route, number: u32, id: &str) -> (Arc<Endpoint>, Registered) {
+        let (mut draft, now) = (self.draft(route, number), self.node.clock.now());
+        draft.device.as_mut().unwrap().id = id.to_owned();
+        let registry = &self.node.registry;
+        let made = registry.register_device(route.tenant, draft, None, now);
+        made.unwrap()
+    }
+
+    fn draft(&self, route: &Route, number: u32) -> EndpointDraft {
         let (url, kind) = registration::apns(route, &token(number)).unwrap();
-        let now = self.node.clock.now();
         let policies = self.node.registry.policies();
-        let draft = EndpointDraft {
+        EndpointDraft {
             url,
             kind,
             route: Some(route.id),
             device: Some(Device {
-                refreshed_at: now,
+                refreshed_at: self.node.clock.now(),
                 ..Device::default()
             }),
             name: String::new(),
@@ -124,12 +144,7 @@ impl Rig {
             secret: None,
             tls: TlsProfile::default(),
             headers: Vec::new(),
-        };
-        let made = self
-            .node
-            .registry
-            .create_endpoint(tenant(&self.node), draft, now);
-        made.unwrap()
+        }
     }
 
     /// Submits one alert to each device.

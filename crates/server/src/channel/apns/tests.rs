@@ -381,7 +381,7 @@ const DEAD: Expected = (Gone, Cause::Gone, Action::Retire, 0);
 #[rustfmt::skip]
 const DOCUMENTED: [(u16, &str, Expected); 37] = [
     (400, "BadCollapseId", BAD),
-    (400, "BadDeviceToken", (Gone, Cause::BadToken, Action::Retire, 0)),
+    (400, "BadDeviceToken", (Gone, Cause::BadToken, Action::TryElsewhere, 0)),
     (400, "BadExpirationDate", BAD),
     (400, "BadMessageId", BAD),
     (400, "BadPriority", BAD),

@@ -319,6 +319,7 @@ impl DeviceIn {
                 id: self.device_id,
                 platform: self.platform,
                 authorisation: self.authorisation.map(|said| (said, at.0)),
+                moved_from: None,
                 refreshed_at: at,
             }),
             name: self.name,

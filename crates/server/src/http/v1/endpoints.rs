@@ -92,6 +92,10 @@ pub(super) struct DeviceInfo {
     authorisation: Option<Authorisation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     authorisation_at: Option<String>,
+    /// The route that it was registered on, if its provider does not know the token there: it is
+    /// reached in the other environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_from: Option<String>,
     /// When its address was registered or confirmed last.
     refreshed_at: String,
     /// It was not registered again for 30 days.
@@ -400,6 +404,10 @@ impl Api {
             platform: device.platform.clone(),
             authorisation: device.authorisation.map(|(said, _)| said),
             authorisation_at: device.authorisation.map(|(_, at)| moment(Time(at))),
+            moved_from: device
+                .moved_from
+                .and_then(|route| self.registry.route(route))
+                .map(|route| route.name.clone()),
             refreshed_at: moment(device.refreshed_at),
             stale: age_ms > STALE_AFTER_MS,
         }
