@@ -40,11 +40,12 @@ const FULL_CALLS: usize = 3;
 const FULL_STEP: usize = 10;
 /// Lives that were without room for a while, and went on, at the least.
 const FULL_MIN: usize = 10;
-/// Planted faults that a kill shows.
-const PLANTS: [&[&str]; 3] = [
-    &["--plant", "send-before-record"],
-    &["--plant", "forget-dedupe-key"],
-    &["--plant", "retry-at-at-most-once"],
+/// Planted faults, and what in the place of a sync shows them.
+const PLANTS: [(What, &[&str]); 4] = [
+    (What::Kill, &["--plant", "send-before-record"]),
+    (What::Kill, &["--plant", "forget-dedupe-key"]),
+    (What::Kill, &["--plant", "retry-at-at-most-once"]),
+    (What::Eio, &["--plant", "reply-before-record"]),
 ];
 /// Syncs of a life with a planted fault that are visited until it is found.
 const PLANTED_POINTS: usize = 40;
@@ -266,11 +267,11 @@ fn a_disk_full_for_a_while_refuses_and_the_process_goes_on() {
 
 #[test]
 fn each_planted_fault_is_found() {
-    for plant in PLANTS {
+    for (what, plant) in PLANTS {
         let began = Instant::now();
         let sweep = sweep(From::LivedIn, PLANTED_POINTS, |n| Point {
             more: plant,
-            ..Point::of(Fault::at(What::Kill, Kind::Sync, n))
+            ..Point::of(Fault::at(what, Kind::Sync, n))
         });
         sweep.say(plant[1], began);
         assert!(!sweep.wrong.is_empty(), "{} was not found", plant[1]);
