@@ -142,6 +142,7 @@ fn gate(id: u64, policy: &Policy) -> Gate {
         channel: Channel::default(),
         route: None,
         registered_at: Time(0),
+        changed_at: Time(0),
         reach: Reach::Open,
         breaker: policy.breaker,
         rate: None,

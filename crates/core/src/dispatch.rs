@@ -9,6 +9,7 @@ use crate::endpoint::{Endpoint, Gate, Reach, Slot};
 use crate::engine::{After, Effect, Engine, Place, Row};
 use crate::event::{LaneCounter, Seen};
 use crate::id::{CorrelationId, DeliveryId, EndpointId, EventId, PolicyId, TenantId};
+use crate::lease::Stand;
 use crate::ledger::{Delivery, Entry, Fact, Lane, State};
 use crate::observation::Observation;
 use crate::plant::Plant;
@@ -75,6 +76,16 @@ impl Dispatch {
     }
 }
 
+impl Dispatch {
+    /// The last look before the first byte is written: whether the attempt may still leave, given
+    /// what its owner's lease allows and the time on the engine's clock. One that may not is
+    /// answered with [`Input::NotSent`](crate::engine::Input::NotSent).
+    #[must_use]
+    pub fn may_leave(&self, stand: Stand, now: Time) -> bool {
+        stand == Stand::Begins && now < self.expires_at
+    }
+}
+
 impl Engine {
     /// A delivery is due.
     pub(crate) fn ready(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
@@ -91,15 +102,19 @@ impl Engine {
             self.close(now, id, State::Suppressed, cause, None, effects);
             return;
         }
-        if now >= row.delivery.expires_at {
-            self.close(now, id, State::Expired, Cause::Expired, None, effects);
-            return;
-        }
         let skips = self.config.plant == Some(Plant::LaneHeadSkipped);
         let behind = row.delivery.lane.filter(|_| !skips).is_some_and(|place| {
             let lane = self.lanes.get(&(endpoint_id, place.key));
             lane.is_some_and(|lane| lane.head() != Some(id))
         });
+        if now >= row.delivery.expires_at {
+            let cause = match behind {
+                true => Cause::ExpiredOrder,
+                false => Cause::Expired,
+            };
+            self.close(now, id, State::Expired, cause, None, effects);
+            return;
+        }
         row.place = if behind { Place::Lane } else { Place::Line };
         if let Some(endpoint) = self.endpoints.get_mut(&endpoint_id) {
             endpoint.wait_begins(id, row.delivery.expires_at);
@@ -194,7 +209,7 @@ impl Engine {
     }
 
     /// The opening is durable: the attempt leaves. Where the store took so long that it lapsed
-    /// meanwhile, or the endpoint was shut by hand, it is put back.
+    /// meanwhile, the endpoint was shut by hand, or its route is held, it is put back.
     pub(crate) fn send(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
         let Some(row) = self.rows.get_mut(&id) else {
             return;
@@ -202,7 +217,9 @@ impl Engine {
         let delivery = &row.delivery;
         let endpoint = self.endpoints.get(&delivery.endpoint);
         let open = endpoint.is_some_and(|endpoint| endpoint.gate.reach == Reach::Open);
-        let open = open || self.config.plant == Some(Plant::PauseIgnored);
+        let held = endpoint.and_then(|endpoint| endpoint.route_held);
+        let held = held.is_some_and(|until| now < until) && !row.slot.route_probe;
+        let open = (open && !held) || self.config.plant == Some(Plant::PauseIgnored);
         let lapsed = now >= delivery.expires_at;
         let lapsed = lapsed && self.config.plant != Some(Plant::LapseUnchecked);
         if !open || lapsed {
@@ -316,7 +333,8 @@ impl Engine {
     /// An endpoint was created or changed.
     pub(crate) fn regate(&mut self, now: Time, gate: Gate, effects: &mut Vec<Effect>) {
         let id = gate.endpoint;
-        let reopened = gate.reach == Reach::Open;
+        let (open, changed_at) = (gate.reach == Reach::Open, gate.changed_at);
+        let reopened;
         let route = gate.route;
         let before = self.endpoints.get(&id).and_then(|it| it.gate.route);
         match self.endpoints.get_mut(&id) {
@@ -327,6 +345,8 @@ impl Engine {
             }
             Some(endpoint) => {
                 let before = endpoint.breaker.state();
+                let was_open = endpoint.gate.reach == Reach::Open;
+                reopened = open && (!was_open || changed_at > endpoint.gate.changed_at);
                 endpoint.regate(gate, now);
                 let state = endpoint.breaker.state();
                 if state != before {

@@ -99,6 +99,8 @@ pub struct Gate {
     pub route: Option<RouteId>,
     /// When the address was registered last: news that it is gone since before is stale.
     pub registered_at: Time,
+    /// When somebody changed or resumed it last: lanes that a dead letter stopped before go on.
+    pub changed_at: Time,
     /// Whether it is sent to.
     pub reach: Reach,
     /// When it rests.

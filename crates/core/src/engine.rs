@@ -99,6 +99,14 @@ pub enum Input {
         /// Whether it is sent over.
         open: bool,
     },
+    /// A dead letter had stopped this lane when the engine before ended, and nobody has changed the
+    /// endpoint since; see [`crate::parked::stopped`]. Told before the rows of the lane.
+    Parked {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Which.
+        key: OrderingKey,
+    },
     /// A device reported something about a delivery. Answered with [`Reply::Received`] once that
     /// is durable.
     Receipt {
@@ -193,13 +201,14 @@ pub enum Effect {
     },
     /// Read these rows.
     Load(Vec<DeliveryId>),
-    /// The address of this endpoint is gone, and that is durable.
+    /// The address of this endpoint is gone, and that is durable. Unless it was registered again
+    /// later than `at`: then it lives on.
     Retire {
         /// Which.
         endpoint: EndpointId,
         /// Why.
         cause: Cause,
-        /// When.
+        /// Since when.
         at: Time,
     },
     /// Something worth counting or logging happened.
@@ -302,7 +311,8 @@ pub(crate) enum After {
     Opened(DeliveryId),
     Answered {
         delivery: DeliveryId,
-        retire: Option<Cause>,
+        /// Why its endpoint is gone, and since when.
+        retire: Option<(Cause, Time)>,
         observed: Box<Observation>,
     },
     PutBack(DeliveryId),
@@ -413,6 +423,11 @@ impl Engine {
             }
             Input::Endpoint(gate) => self.regate(now, gate, effects),
             Input::Route { route, open } => self.switch_route(now, route, open, effects),
+            Input::Parked { endpoint, key } => {
+                if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
+                    endpoint.parked_lanes.insert(key);
+                }
+            }
             Input::Receipt {
                 delivery,
                 receipt,

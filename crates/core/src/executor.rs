@@ -33,7 +33,8 @@ pub trait World {
     fn reply(&mut self, ask: Ask, reply: Reply);
     /// Read these rows; answered by [`Input::Loaded`].
     fn load(&mut self, deliveries: Vec<DeliveryId>);
-    /// The endpoint's address is gone. Must be idempotent: a crash may ask for it again.
+    /// The endpoint's address is gone since `at`, unless it was registered again later. Must be
+    /// idempotent: a crash may ask for it again.
     fn retire(&mut self, endpoint: EndpointId, cause: Cause, at: Time);
     /// Count or log this.
     fn observe(&mut self, observation: Observation);

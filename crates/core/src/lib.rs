@@ -53,6 +53,7 @@ pub mod map;
 pub mod observation;
 pub mod ordering;
 pub mod outcome;
+pub mod parked;
 pub mod partition;
 pub mod plant;
 pub mod policy;

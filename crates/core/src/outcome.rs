@@ -115,6 +115,15 @@ impl Outcome {
         }
     }
 
+    /// Since when the address has been gone, where an answer that came at `answered_at` says that
+    /// it is: since the provider has known, or else since the attempt began. What was registered
+    /// later is a new life of the address, of which the answer knows nothing.
+    #[must_use]
+    pub fn gone_at(&self, answered_at: Time) -> Time {
+        let began_at = answered_at.plus(-i64::from(self.latency_ms));
+        self.gone_since.unwrap_or(began_at)
+    }
+
     /// What a crash, or a lease lost to another node, makes of an attempt that was under way.
     #[must_use]
     pub fn crashed() -> Outcome {

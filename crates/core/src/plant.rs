@@ -70,6 +70,14 @@ plants! {
     CrashForgiven "crash-forgiven";
     /// A record that the store had no room for is forgotten.
     StuckForgotten "stuck-forgotten";
+    /// News that an address is gone counts although it was registered again later.
+    StaleGoneBelieved "stale-gone-believed";
+    /// A route whose credentials are refused is sent over on.
+    RouteNotHeld "route-not-held";
+    /// Attempts that met refused credentials are counted against their budget.
+    RefusalSpends "refusal-spends";
+    /// A failure frees the key of its event although the receiver may have acted.
+    ReleaseIndefinite "release-indefinite";
 }
 
 impl Plant {
@@ -95,6 +103,7 @@ pub(crate) fn settle(
         Plant::RetryAtAtMostOnce => delivery.guarantee = Guarantee::AtLeastOnce,
         Plant::AttemptsUncounted => policy.attempts_max = u32::MAX,
         Plant::RetryAfterIgnored => outcome.retry_after_ms = None,
+        Plant::RefusalSpends => delivery.unspent = 0,
         _ => {}
     }
     let mut settlement = acknowledge::settle(&delivery, &policy, &outcome, entropy, now);

@@ -16,6 +16,7 @@ use crate::engine::{Effect, Engine};
 use crate::id::{EndpointId, RouteId};
 use crate::observation::Observation;
 use crate::outcome::{Outcome, OutcomeKind};
+use crate::plant::Plant;
 use crate::time::{MINUTE_MS, SECOND_MS, Time};
 
 /// Wait between two attempts over a route whose credentials are refused.
@@ -117,6 +118,7 @@ impl Engine {
         let before = self.routes.get(&id).map(|route| route.passage);
         let by_hand = before == Some(Passage::Held(Time::NEVER));
         let passage = match outcome.kind {
+            OutcomeKind::Blocked if self.planted(Plant::RouteNotHeld) => return,
             OutcomeKind::Blocked if !by_hand => Passage::Held(now.plus(ROUTE_PROBE_MS)),
             // Our own crash says nothing about the credentials.
             _ if slot.route_probe && outcome.cause == Cause::Crashed => {

@@ -51,15 +51,7 @@ impl Engine {
             Some(plant) => plant::settle(plant, (&judged, &policy), &outcome, entropy, now),
         };
         outcome.cause = cause;
-        // An address that was registered again after the provider lost sight of it lives on.
-        let registered_at = self
-            .endpoints
-            .get(&judged.endpoint)
-            .map(|endpoint| endpoint.gate.registered_at);
-        let stale = outcome
-            .gone_since
-            .is_some_and(|since| Some(since) < registered_at);
-        let retire = retire.filter(|_| !stale);
+        let retire = self.honoured(now, &judged, &outcome, retire);
         self.pace(now, id, &outcome, hold, effects);
         if let Some(retry_after_ms) = incident_ms {
             effects.push(Effect::Observe(Observation::Incident {
@@ -91,6 +83,22 @@ impl Engine {
             endpoint.gate.reach = Reach::Closed(Cause::EndpointRetired);
             self.wake_endpoint(now, judged.endpoint, effects);
         }
+    }
+
+    /// Why and since when the endpoint is gone, if it is: an address that was registered again
+    /// later lives on.
+    fn honoured(
+        &self,
+        now: Time,
+        judged: &Delivery,
+        outcome: &Outcome,
+        retire: Option<Cause>,
+    ) -> Option<(Cause, Time)> {
+        let since = outcome.gone_at(now);
+        let endpoint = self.endpoints.get(&judged.endpoint);
+        let registered_at = endpoint.map(|endpoint| endpoint.gate.registered_at);
+        let stale = Some(since) < registered_at && !self.planted(Plant::StaleGoneBelieved);
+        Some((retire.filter(|_| !stale)?, since))
     }
 
     /// An attempt ended before a byte was written: its number is given back, within a bound.
@@ -164,11 +172,11 @@ impl Engine {
             } => {
                 let endpoint = self.rows.get(&delivery).map(|row| row.delivery.endpoint);
                 effects.push(Effect::Observe(*observed));
-                if let (Some(endpoint), Some(cause)) = (endpoint, retire) {
+                if let (Some(endpoint), Some((cause, at))) = (endpoint, retire) {
                     effects.push(Effect::Retire {
                         endpoint,
                         cause,
-                        at: now,
+                        at,
                     });
                 }
                 self.place(now, delivery, effects);
@@ -336,7 +344,7 @@ impl Engine {
         let definite = matches!(
             delivery.state,
             State::Rejected | State::Exhausted | State::Expired
-        ) && !delivery.may_have_acted;
+        ) && (!delivery.may_have_acted || self.planted(Plant::ReleaseIndefinite));
         if !delivery.state.is_settled() {
             return None;
         }

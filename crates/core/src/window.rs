@@ -159,9 +159,12 @@ impl Engine {
     ) {
         let id = delivery.id;
         if let Some(place) = delivery.lane {
+            let endpoint = self.endpoints.get(&delivery.endpoint);
+            let parked = endpoint.is_some_and(|it| it.parked_lanes.contains(&place.key));
             let lane = self.lanes.entry((delivery.endpoint, place.key));
-            lane.or_insert_with(|| Lane::new(counter))
-                .push(id, place.sequence);
+            let lane = lane.or_insert_with(|| Lane::new(counter));
+            lane.set_parked(parked);
+            lane.push(id, place.sequence);
         }
         let crashed = (delivery.state == State::InFlight).then_some(delivery.attempt);
         let endpoint = delivery.endpoint;

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use postrider_core::id::{EndpointId, PolicyId, TenantId};
+use postrider_core::endpoint::Channel;
+use postrider_core::id::{EndpointId, PolicyId, RouteId, TenantId};
 use postrider_core::policy::{
     BreakerPolicy, Guarantee, HeadOfLine, Jitter, Policy, RatePolicy, Schedule,
 };
@@ -34,6 +35,8 @@ pub fn draw(seed: u64) -> Plan {
     let options = options(&mut rng);
     let mut items = Vec::with_capacity(400);
     changes(&mut rng, &options, &mut items);
+    devices(&mut rng, &options, &mut items);
+    routes(&mut rng, &options, &mut items);
     let since = since(&options, &items);
     submissions(&mut rng, &since, &mut items);
     pauses(&mut rng, &mut items);
@@ -65,13 +68,10 @@ fn options(rng: &mut Rng) -> Options {
         .map(|id| Arc::new(policy(rng, PolicyId(id))))
         .collect();
     let tenants = rng.between(2, 4);
+    let routes: Vec<RouteId> = (1..=4).map(RouteId).collect();
     let endpoints_first = usize::try_from(rng.between(6, 10)).unwrap_or(6);
     let endpoints = (0..endpoints_first as u64 + 4)
-        .map(|place| EndpointSpec {
-            id: EndpointId(place + 1),
-            tenant: TenantId(u32::try_from(rng.between(1, tenants)).unwrap_or(1)),
-            policy: PolicyId(u32::try_from(rng.between(1, 4)).unwrap_or(1)),
-        })
+        .map(|place| endpoint(rng, EndpointId(place + 1), tenants))
         .collect();
     let skew = |rng: &mut Rng| match rng.percent(60) {
         true => rng.between(-200, 200),
@@ -92,10 +92,41 @@ fn options(rng: &mut Rng) -> Options {
         policies_first,
         endpoints,
         endpoints_first,
+        routes,
     }
 }
 
+/// Half of the endpoints are systems, the others devices, whose credentials some share.
+fn endpoint(rng: &mut Rng, id: EndpointId, tenants: i64) -> EndpointSpec {
+    let channel = rng.pick(&[
+        Channel::Webhook,
+        Channel::Webhook,
+        Channel::Webhook,
+        Channel::WebPush,
+        Channel::Apns,
+        Channel::Fcm,
+    ]);
+    let (one, other) = (RouteId(1), RouteId(channel as u32));
+    EndpointSpec {
+        id,
+        tenant: TenantId(u32::try_from(rng.between(1, tenants)).unwrap_or(1)),
+        policy: PolicyId(u32::try_from(rng.between(1, 4)).unwrap_or(1)),
+        channel,
+        route: channel.is_push().then(|| rng.pick(&[one, other])),
+    }
+}
+
+/// A version of a policy: drawn, or what a push channel has by default.
 fn policy(rng: &mut Rng, id: PolicyId) -> Policy {
+    match rng.below(8) {
+        0 => Policy::web_push(id),
+        1 => Policy::apns(id),
+        2 => Policy::fcm(id),
+        _ => drawn(rng, id),
+    }
+}
+
+fn drawn(rng: &mut Rng, id: PolicyId) -> Policy {
     let base_ms = rng.pick(&[200, 1_000, 3_000]);
     let cap_ms = rng.pick(&[10, 40]) * SECOND_MS;
     let rate = RatePolicy {
@@ -198,8 +229,12 @@ fn repeats(rng: &mut Rng, at_ms: i64, wish: &Wish, items: &mut Vec<Item>) {
         });
         items.push(Item { at_ms, what });
     };
-    if rng.percent(10) {
-        for _ in 0..rng.between(1, 3) {
+    let racing = match wish.guarantee {
+        Guarantee::EffectivelyOnce => 25,
+        _ => 10,
+    };
+    if rng.percent(racing) {
+        for _ in 0..rng.between(1, 4) {
             again(at_ms + rng.between(0, 8), wish.body);
         }
     }
@@ -299,6 +334,49 @@ fn changes(rng: &mut Rng, options: &Options, items: &mut Vec<Item>) {
             let at_ms = at_ms + rng.between(100, 2 * MINUTE_MS);
             items.push(Item { at_ms, what });
         }
+    }
+}
+
+/// Devices go without a word, and some register again.
+fn devices(rng: &mut Rng, options: &Options, items: &mut Vec<Item>) {
+    let specs = options.endpoints.iter().enumerate();
+    let devices: Vec<usize> = specs
+        .filter_map(|(place, spec)| spec.channel.is_push().then_some(place))
+        .collect();
+    for place in devices {
+        let mut change = |at_ms, change| {
+            let what = What::Endpoint { place, change };
+            items.push(Item { at_ms, what });
+        };
+        let at_ms = rng.between(MINUTE_MS, ACTIVE_MS);
+        if rng.percent(30) {
+            change(at_ms, Change::Refresh(0));
+        }
+        if rng.percent(60) {
+            let at_ms = rng.between(MINUTE_MS, ACTIVE_MS);
+            let back_ms = at_ms + rng.pick(&[20, 400, 4_000, 60_000]);
+            let unheard_ms = rng.pick(&[0, 3_000, 90_000]);
+            change(at_ms, Change::Leave);
+            change(back_ms, Change::Refresh(unheard_ms));
+        } else if rng.percent(30) {
+            change(at_ms, Change::Leave);
+        }
+    }
+}
+
+/// Routes are paused by hand and opened again, and opened where nobody paused them: their
+/// credentials were renewed.
+fn routes(rng: &mut Rng, options: &Options, items: &mut Vec<Item>) {
+    for _ in 0..rng.between(1, 4) {
+        let route = rng.pick(&options.routes);
+        let at_ms = rng.between(0, ACTIVE_MS);
+        if rng.percent(70) {
+            let what = What::Route { route, open: false };
+            items.push(Item { at_ms, what });
+        }
+        let at_ms = at_ms + rng.between(100, 3 * MINUTE_MS);
+        let what = What::Route { route, open: true };
+        items.push(Item { at_ms, what });
     }
 }
 

@@ -42,13 +42,15 @@ pub enum FaultKind {
     NewsSlow,
     /// The owner of a shard is asked to hand it over.
     Handover,
+    /// The providers behind a route refuse our credentials.
+    Credentials,
     /// A receiver misbehaves; see [`Behaviour`].
     Receiver,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 19] = [
+    pub const ALL: [FaultKind; 20] = [
         FaultKind::NodeCrash,
         FaultKind::NodeStall,
         FaultKind::NodePauses,
@@ -67,6 +69,7 @@ impl FaultKind {
         FaultKind::WallJump,
         FaultKind::NewsSlow,
         FaultKind::Handover,
+        FaultKind::Credentials,
         FaultKind::Receiver,
     ];
 }
@@ -108,7 +111,7 @@ pub enum Behaviour {
 pub struct Fault {
     /// What happens.
     pub kind: FaultKind,
-    /// To which node, shard or endpoint, by its place.
+    /// To which node, shard, route or endpoint, by its place.
     pub target: usize,
     /// For how long, in milliseconds.
     pub for_ms: i64,

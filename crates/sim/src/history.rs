@@ -7,7 +7,7 @@ use postrider_core::dispatch::Dispatch;
 use postrider_core::endpoint::Gate;
 use postrider_core::engine::{Figures, Reply};
 use postrider_core::event::Submission;
-use postrider_core::id::{Ask, CorrelationId, DeliveryId, Epoch, Seq};
+use postrider_core::id::{Ask, CorrelationId, DeliveryId, EndpointId, Epoch, RouteId, Seq};
 use postrider_core::ledger::{Delivery, Entry, Record};
 use postrider_core::policy::Policy;
 use postrider_core::time::Time;
@@ -42,8 +42,30 @@ pub enum Happened<'a> {
     Told {
         /// Which engine.
         who: Who,
+        /// When, on the engine's clock.
+        at: Time,
         /// What it was told.
         gate: &'a Gate,
+    },
+    /// An engine was told that a route was paused by hand, or opened.
+    ToldRoute {
+        /// Which engine.
+        who: Who,
+        /// When, on the engine's clock.
+        at: Time,
+        /// Which route.
+        route: RouteId,
+        /// Whether it is sent over.
+        open: bool,
+    },
+    /// The registry has retired an endpoint.
+    Retired {
+        /// Which.
+        endpoint: EndpointId,
+        /// Since when it was said to be gone.
+        since: Time,
+        /// When it was registered last.
+        registered_at: Time,
     },
     /// An engine was asked to admit.
     Asked {
@@ -139,6 +161,13 @@ pub enum Happened<'a> {
         attempt: u32,
         /// Whether the receiver processed it.
         processed: bool,
+    },
+    /// A device has shown a notification to its owner.
+    Shown {
+        /// The delivery's outer id.
+        correlation: CorrelationId,
+        /// Which one it took the place of.
+        replaced: Option<CorrelationId>,
     },
     /// An engine has taken a turn.
     Turned {

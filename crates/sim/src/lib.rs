@@ -10,6 +10,7 @@
 
 pub mod checkers;
 pub mod coverage;
+pub mod device;
 pub mod draw;
 pub mod eyes;
 pub mod fault;

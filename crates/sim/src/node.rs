@@ -247,6 +247,8 @@ pub struct Flight {
     pub who: Who,
     /// The attempt.
     pub dispatch: Dispatch,
+    /// When it began.
+    pub began_at: Time,
 }
 
 /// A node.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use postrider_core::event::Event;
 use postrider_core::id::{
-    CorrelationId, DeliveryId, EndpointId, Epoch, EventId, OrderingKey, PolicyId, Seq,
+    CorrelationId, DeliveryId, EndpointId, Epoch, EventId, KeyDigest, OrderingKey, PolicyId, Seq,
 };
 use postrider_core::ledger::{Delivery, Entry, Fact, apply};
 use postrider_core::policy::Policy;
@@ -34,6 +34,10 @@ pub struct KnownEvent {
     pub first_delivery: DeliveryId,
     /// How many it has.
     pub deliveries: u32,
+    /// Its key.
+    pub key: KeyDigest,
+    /// Until when its key is remembered.
+    pub key_expires_at: Time,
 }
 
 /// A lane: unsettled deliveries by their sequence ids.
@@ -94,6 +98,8 @@ impl Picture {
             admitted_at: event.admitted_at,
             first_delivery: event.first_delivery,
             deliveries: event.deliveries,
+            key: event.key_digest,
+            key_expires_at: event.key_expires_at,
         };
         self.events[shard].insert(event.id, known);
     }

@@ -7,7 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use postrider_core::id::{EndpointId, PolicyId, TenantId};
+use postrider_core::endpoint::Channel;
+use postrider_core::id::{EndpointId, PolicyId, RouteId, TenantId};
 use postrider_core::policy::{Guarantee, Policy};
 
 use crate::fault::Fault;
@@ -59,6 +60,8 @@ pub struct Options {
     pub endpoints: Vec<EndpointSpec>,
     /// How many of the endpoints exist from the start.
     pub endpoints_first: usize,
+    /// Routes to providers, each with credentials of its own.
+    pub routes: Vec<RouteId>,
 }
 
 /// An endpoint as it is registered.
@@ -70,6 +73,10 @@ pub struct EndpointSpec {
     pub tenant: TenantId,
     /// Whose policy paces it.
     pub policy: PolicyId,
+    /// Which way it is reached.
+    pub channel: Channel,
+    /// The credentials it is sent to with.
+    pub route: Option<RouteId>,
 }
 
 /// One thing that happens.
@@ -98,6 +105,13 @@ pub enum What {
         /// How.
         change: Change,
     },
+    /// Somebody pauses a route by hand, or opens it: after its credentials were renewed, say.
+    Route {
+        /// Which.
+        route: RouteId,
+        /// How.
+        open: bool,
+    },
     /// The next version of a policy comes into force, by its place in [`Options::policies`].
     Policy {
         /// Which.
@@ -120,6 +134,10 @@ pub enum Change {
     Delete,
     /// It is paced by another policy.
     Pace(PolicyId),
+    /// A device cannot be reached any more, and only its provider knows.
+    Leave,
+    /// A device registers again. For so many milliseconds its provider has not heard of it.
+    Refresh(i64),
 }
 
 /// What somebody asks for. Wishes with the same key and body are repeats of each other.

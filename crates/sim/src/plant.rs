@@ -34,11 +34,17 @@ pub enum WorldPlant {
     LeaseTakenEarly,
     /// The answers to racing submissions are given to the first one only.
     AnswerLost,
+    /// Recovery dates what is gone by the newest entry, not by what the provider said.
+    RetirementRedated,
+    /// Recovery does not look for lanes that a dead letter had stopped.
+    ParkForgotten,
+    /// Devices show whatever arrives.
+    GuardForgotten,
 }
 
 impl WorldPlant {
     /// All of them.
-    pub const ALL: [WorldPlant; 12] = [
+    pub const ALL: [WorldPlant; 15] = [
         WorldPlant::AckBeforeSync,
         WorldPlant::FenceForgotten,
         WorldPlant::GuardsSkipped,
@@ -51,6 +57,9 @@ impl WorldPlant {
         WorldPlant::LeaseIgnored,
         WorldPlant::LeaseTakenEarly,
         WorldPlant::AnswerLost,
+        WorldPlant::RetirementRedated,
+        WorldPlant::ParkForgotten,
+        WorldPlant::GuardForgotten,
     ];
 
     fn name(self) -> &'static str {
@@ -67,6 +76,9 @@ impl WorldPlant {
             WorldPlant::LeaseIgnored => "lease-ignored",
             WorldPlant::LeaseTakenEarly => "lease-taken-early",
             WorldPlant::AnswerLost => "answer-lost",
+            WorldPlant::RetirementRedated => "retirement-redated",
+            WorldPlant::ParkForgotten => "park-forgotten",
+            WorldPlant::GuardForgotten => "guard-forgotten",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! does to a request is the business of the layers that run the real client.
 
 use postrider_core::cause::Cause;
+use postrider_core::endpoint::Channel;
 use postrider_core::outcome::{Outcome, OutcomeKind};
 use postrider_core::time::{SECOND_MS, Time};
 
@@ -14,6 +15,11 @@ use crate::rng::Rng;
 pub const RESPONSE_MS: i64 = 5 * SECOND_MS;
 /// The caller gives up connecting after this time.
 pub const CONNECT_MS: i64 = 3 * SECOND_MS;
+
+/// The shortest wait that Firebase asks for after an overload.
+const FCM_WAIT_MS: i64 = 10 * SECOND_MS;
+/// The same of Apple, shortened: worlds end before a quarter of an hour is over.
+const APNS_WAIT_MS: i64 = 60 * SECOND_MS;
 
 /// What comes back to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +63,11 @@ impl Receiver {
     }
 
     /// A request arrives: whether it is processed, what the answer is, and after how long.
-    pub fn takes(&mut self, now: Time, rng: &mut Rng) -> (bool, Answer, i64) {
+    pub fn takes(&mut self, channel: Channel, now: Time, rng: &mut Rng) -> (bool, Answer, i64) {
         self.requests += 1;
         let even = self.requests.is_multiple_of(2);
         let chance = rng.percent(50);
-        let says = |code, wait| Answer::Outcome(Box::new(says(code, wait)));
+        let says = |code, wait| Answer::Outcome(Box::new(says(channel, code, wait)));
         match self.behaves(now) {
             Behaviour::Takes(after_ms) => (true, says(200, None), after_ms),
             Behaviour::Says(code, wait) => (chance && may_act(code), says(code, wait), 2),
@@ -93,9 +99,33 @@ fn may_act(code: u16) -> bool {
     code == 408 || code >= 500 || (200..300).contains(&code)
 }
 
-/// What the webhook channel makes of an answer.
+/// What a channel makes of an answer. Those to devices differ from webhooks in that refused
+/// credentials are a matter of the route, that an unknown address is gone, and that providers ask
+/// for a shortest wait.
 #[must_use]
-pub fn says(code: u16, retry_after_s: Option<i64>) -> Outcome {
+pub fn says(channel: Channel, code: u16, retry_after_s: Option<i64>) -> Outcome {
+    let outcome = to_webhook(code, retry_after_s);
+    let (kind, cause) = match (channel, code) {
+        (Channel::Webhook, _) => return outcome,
+        (_, 401 | 403) => (OutcomeKind::Blocked, Cause::AuthFailure),
+        (Channel::WebPush | Channel::Fcm, 404) => (OutcomeKind::Gone, Cause::Gone),
+        _ => (outcome.kind, outcome.cause),
+    };
+    let wait_min_ms = match (channel, code) {
+        (Channel::Fcm, 429 | 500..=599) => FCM_WAIT_MS,
+        (Channel::Apns, 429 | 503) => APNS_WAIT_MS,
+        _ => 0,
+    };
+    Outcome {
+        kind,
+        cause,
+        wait_min_ms,
+        ..outcome
+    }
+}
+
+/// What the webhook channel makes of an answer.
+fn to_webhook(code: u16, retry_after_s: Option<i64>) -> Outcome {
     use OutcomeKind::{Accept, Gone, Reject, Retry, Throttle};
     let (kind, cause) = match code {
         200..=299 => (Accept, Cause::Accepted),
@@ -128,9 +158,20 @@ fn lost() -> Answer {
 }
 
 /// The provider refused our credentials.
-fn blocked() -> Answer {
+#[must_use]
+pub fn blocked() -> Answer {
     let outcome = Outcome::bare(OutcomeKind::Blocked, Cause::AuthFailure);
     Answer::Outcome(Box::new(outcome))
+}
+
+/// The provider cannot reach the device any more. Only Apple says since when.
+#[must_use]
+pub fn gone(channel: Channel, since: Time) -> Answer {
+    Answer::Outcome(Box::new(Outcome {
+        http_status: 410,
+        gone_since: (channel == Channel::Apns).then_some(since),
+        ..Outcome::bare(OutcomeKind::Gone, Cause::Gone)
+    }))
 }
 
 /// No answer came in time.

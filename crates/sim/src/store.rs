@@ -18,11 +18,15 @@ use postrider_core::event::LaneCounter;
 use postrider_core::id::{DeliveryId, EndpointId, Epoch, Seq};
 use postrider_core::lease::{Held, Holder, Lease, Terms};
 use postrider_core::ledger::{Delivery, Entry, Record};
+use postrider_core::parked::Rows;
 use postrider_core::time::Time;
 
 pub use self::contract::*;
 pub use self::model::{ModelLedger, ModelReader, ModelStore};
 use crate::plant::WorldPlant;
+
+/// Rows of an endpoint that are read at a time.
+const PAGE_ROWS: usize = 16;
 
 /// Records that became or become durable together, and who waits for them.
 #[derive(Clone, Debug)]
@@ -132,10 +136,33 @@ impl Shard {
             unsettled: unsettled.collect(),
             retired: match self.plant {
                 Some(WorldPlant::RetirementForgotten) => Vec::new(),
+                Some(WorldPlant::RetirementRedated) => {
+                    let gone = recovery.retired.into_iter();
+                    gone.map(|(id, _)| (id, recovery.last_at)).collect()
+                }
                 _ => recovery.retired,
             },
             cursor: self.cursor,
         })
+    }
+
+    /// A page of the rows of an endpoint, newest first.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn rows_of(
+        &self,
+        endpoint: EndpointId,
+        before: Option<DeliveryId>,
+    ) -> Result<Rows, ReadError> {
+        let some = Query {
+            endpoint: Some(endpoint),
+            before,
+            limit: PAGE_ROWS,
+            ..Query::default()
+        };
+        let page = self.reader.list(&some)?;
+        Ok((page.deliveries, page.next))
     }
 
     /// How far the lane of this row has come.

@@ -27,11 +27,32 @@ impl fmt::Display for Happened<'_> {
             Happened::Granted { who } => write!(f, "granted    {who}"),
             Happened::Ended { who } => write!(f, "ended      {who}"),
             Happened::Policy(policy) => write!(f, "policy     {policy:?}"),
-            Happened::Told { who, gate } => write!(
+            Happened::Told { who, gate, .. } => write!(
                 f,
                 "told       {who}: endpoint {} is {:?}",
                 gate.endpoint, gate.reach
             ),
+            Happened::ToldRoute {
+                who, route, open, ..
+            } => write!(f, "told       {who}: route {route}, open: {open}"),
+            Happened::Retired {
+                endpoint,
+                since,
+                registered_at,
+            } => write!(
+                f,
+                "retired    endpoint {endpoint}: gone since {since}, registered at {registered_at}"
+            ),
+            Happened::Shown {
+                correlation,
+                replaced,
+            } => {
+                write!(f, "shown      {:x}", correlation.0)?;
+                match replaced {
+                    Some(other) => write!(f, " for {:x}", other.0),
+                    None => Ok(()),
+                }
+            }
             Happened::Asked {
                 who,
                 ask,

@@ -1,6 +1,7 @@
 //! The bench on which an engine is tried: it submits, commits, answers and lets time pass, and
 //! holds the engine's books against its rows after every step.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use postrider_core::Bytes;
@@ -17,8 +18,9 @@ use postrider_core::id::{
 use postrider_core::ledger::{Delivery, State};
 use postrider_core::observation::Observation;
 use postrider_core::outcome::{Outcome, OutcomeKind};
+use postrider_core::parked;
 use postrider_core::partition::mix;
-use postrider_core::policy::{Guarantee, Jitter, Policy};
+use postrider_core::policy::{Guarantee, HeadOfLine, Jitter, Policy};
 use postrider_core::time::{HOUR_MS, Time};
 
 use crate::world::World;
@@ -55,6 +57,7 @@ pub fn gate(endpoint: u64, policy: &Policy) -> Gate {
         channel: Channel::default(),
         route: None,
         registered_at: Time(0),
+        changed_at: Time(0),
         reach: Reach::Open,
         breaker: policy.breaker,
         rate: policy.rate,
@@ -228,6 +231,8 @@ impl Bench {
         let engine = Engine::new(self.config.clone(), Box::new(Plain), origin);
         self.executor = Some(Executor::new(engine, world));
         self.turn(self.surroundings.clone());
+        let stopped = self.stopped();
+        self.turn(stopped);
         // In pieces, as a store reads them.
         for piece in unsettled.chunks(3) {
             self.turn([Input::Loaded {
@@ -235,6 +240,37 @@ impl Bench {
                 absent: Vec::new(),
             }]);
         }
+    }
+
+    /// The lanes that a dead letter had stopped, as a store and a registry tell.
+    fn stopped(&mut self) -> Vec<Input> {
+        let surroundings = self.surroundings.clone();
+        let rows = self.world().model.rows.clone();
+        let parks = |id| {
+            let mut policies = surroundings.iter().filter_map(|input| match input {
+                Input::Policy(policy) if policy.id == id => Some(policy.head_of_line),
+                _ => None,
+            });
+            policies.next_back() == Some(HeadOfLine::Park)
+        };
+        let changed_at = |id| {
+            let mut gates = surroundings.iter().filter_map(|input| match input {
+                Input::Endpoint(gate) if gate.endpoint == id => Some(gate.changed_at),
+                _ => None,
+            });
+            gates.next_back().unwrap_or(Time::NEVER)
+        };
+        let page = |endpoint, before: Option<DeliveryId>| -> Result<_, Infallible> {
+            let of_it = rows.values().rev().filter(|row| row.endpoint == endpoint);
+            let older = of_it.filter(|row| before.is_none_or(|id| row.id < id));
+            let page: Vec<Delivery> = older.take(3).cloned().collect();
+            let next = page.last().map(|row| row.id);
+            Ok((page, next))
+        };
+        let unsettled = rows.values().filter(|row| !row.state.is_settled());
+        let Ok(stopped) = parked::stopped(unsettled, parks, changed_at, page);
+        let told = |(endpoint, key)| Input::Parked { endpoint, key };
+        stopped.into_iter().map(told).collect()
     }
 
     /// The process dies: what was under way is lost, what is durable is read again.

@@ -18,6 +18,15 @@ fn bench(head_of_line: HeadOfLine) -> Bench {
     Bench::with(Config::default(), policy, 2)
 }
 
+fn resume(bench: &mut Bench) {
+    let resumed = Gate {
+        changed_at: bench.now,
+        ..gate(1, &policy())
+    };
+    bench.tell(resumed);
+    bench.commit();
+}
+
 fn sequences(bench: &mut Bench) -> Vec<u64> {
     let sent = bench.world().sent.iter();
     sent.filter_map(|it| it.lane.map(|lane| lane.sequence))
@@ -112,12 +121,71 @@ fn park_stops_behind_a_dead_letter_until_the_endpoint_is_opened_again() {
     assert_eq!(bench.away(), [5]);
     bench.tell(gate(1, &policy()));
     bench.commit();
+    assert_eq!(bench.away(), [5], "nobody has changed it");
+    resume(&mut bench);
     assert_eq!(bench.away(), [5, 2]);
     for id in [2, 3, 4, 5] {
         bench.end(id, OutcomeKind::Accept);
     }
     assert_eq!(sequences(&mut bench), [1, 1, 2, 3, 4]);
     bench.assert_at_rest();
+}
+
+#[test]
+fn a_parked_lane_stands_after_a_crash_until_the_endpoint_is_resumed() {
+    let mut bench = bench(HeadOfLine::Park);
+    for key in 1..=4 {
+        bench.admit(&event(key).lane(7));
+    }
+    bench.admit(&event(5).lane(8));
+    bench.admit(&event(6).lane(8));
+    bench.end(1, OutcomeKind::Accept);
+    bench.end(2, OutcomeKind::Reject);
+    bench.end(5, OutcomeKind::Accept);
+    for _ in 0..2 {
+        bench.pass(1_000);
+        bench.cancel(3);
+        bench.commit();
+        bench.crash();
+        bench.pass(60_000);
+        assert_eq!(bench.is(4), (State::Scheduled, Cause::Waiting));
+        assert_eq!(bench.away(), [6], "another lane goes on");
+    }
+    resume(&mut bench);
+    assert_eq!(bench.away(), [6, 4]);
+    bench.crash();
+    bench.pass(60_000);
+    assert_eq!(bench.away(), [4, 6], "it went on, and goes on");
+    bench.end_all(OutcomeKind::Accept);
+    bench.assert_at_rest();
+}
+
+#[test]
+fn a_parked_lane_that_was_resumed_goes_on_after_a_crash() {
+    let mut bench = bench(HeadOfLine::Park);
+    bench.admit(&event(1).lane(7));
+    bench.admit(&event(2).lane(7).due_in(5_000));
+    bench.end(1, OutcomeKind::Reject);
+    bench.pass(1_000);
+    resume(&mut bench);
+    bench.crash();
+    bench.pass(5_000);
+    assert_eq!(bench.away(), [2]);
+}
+
+#[test]
+fn what_lapses_behind_another_says_so_and_stops_nothing() {
+    let mut bench = bench(HeadOfLine::Park);
+    bench.admit(&event(1).lane(7));
+    bench.admit(&event(2).lane(7).due_in(5_000).ttl(3_000));
+    bench.admit(&event(3).lane(7));
+    bench.pass(3_000);
+    assert_eq!(bench.is(2), (State::Expired, Cause::ExpiredOrder));
+    bench.end(1, OutcomeKind::Accept);
+    bench.crash();
+    bench.commit();
+    bench.pass(60_000);
+    assert_eq!(bench.away(), [3]);
 }
 
 #[test]

@@ -316,3 +316,31 @@ fn an_address_that_was_registered_after_it_was_gone_lives_on() {
         assert_eq!(bench.world().retired.len(), retired, "{since_ms}");
     }
 }
+
+#[test]
+fn an_address_that_was_registered_while_it_was_found_gone_lives_on() {
+    for (latency_ms, retired) in [(4, 1), (5, 1), (6, 0)] {
+        let mut bench = devices();
+        bench.now = NOON.plus(5);
+        bench.admit(&event(1));
+        let gone = Outcome {
+            latency_ms,
+            ..outcome(OutcomeKind::Gone)
+        };
+        bench.answer(1, gone);
+        bench.commit();
+        assert_eq!(bench.world().retired.len(), retired, "{latency_ms} ms");
+    }
+}
+
+#[test]
+fn what_was_opened_before_its_route_was_held_does_not_leave() {
+    let mut bench = devices();
+    bench.admit(&event(1).to(1));
+    bench.submit(&event(2).to(2));
+    bench.end(1, OutcomeKind::Blocked);
+    assert_eq!(bench.away(), []);
+    assert_eq!(bench.is(2), (State::Scheduled, Cause::Deferred));
+    bench.pass(61_000);
+    assert_eq!(bench.away().len(), 1, "one asks for all");
+}

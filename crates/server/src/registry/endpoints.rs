@@ -239,8 +239,9 @@ impl Registry {
         }
     }
 
-    /// Retires several endpoints in one commit. Those that are retired already, or not there, are
-    /// left as they are. Returns those that this has retired.
+    /// Retires several endpoints in one commit, each gone since a moment. Those that are retired
+    /// already, not there, or registered again since then are left as they are. Returns those that
+    /// this has retired.
     ///
     /// # Errors
     /// [`RegistryError::Storage`]; then none was retired.
@@ -255,12 +256,14 @@ impl Registry {
             let Some(old) = self.endpoint(id) else {
                 continue;
             };
-            if !seen.insert(id) || matches!(old.state, EndpointState::Retired { .. }) {
+            let lives = old.registered_at() > at;
+            let ended = matches!(old.state, EndpointState::Retired { .. });
+            if lives || ended || !seen.insert(id) {
                 continue;
             }
             retired.push(Endpoint {
                 state: EndpointState::Retired { cause, at },
-                updated_at: at,
+                updated_at: at.max(old.updated_at),
                 revision: old.revision + 1,
                 ..(*old).clone()
             });

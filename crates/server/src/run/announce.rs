@@ -75,6 +75,7 @@ pub fn gate(endpoint: &Endpoint, policies: &Policies) -> Gate {
         channel: endpoint.kind.channel(),
         route: endpoint.route,
         registered_at: endpoint.registered_at(),
+        changed_at: endpoint.updated_at,
         reach: match &endpoint.state {
             EndpointState::Active => Reach::Open,
             EndpointState::Paused { .. } => Reach::Paused,

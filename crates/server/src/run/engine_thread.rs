@@ -259,6 +259,11 @@ impl Turning {
             .turn(now, gates.into_iter().map(Input::Endpoint));
         let pause = |route| Input::Route { route, open: false };
         self.executor.turn(now, paused.into_iter().map(pause));
+        let stopped = self.executor.world().stopped(unsettled.0.iter().flatten());
+        // As for the lanes below: what cannot be read now is damaged.
+        let stopped = stopped.expect("the rows of a lane can be read");
+        let parked = |(endpoint, key)| Input::Parked { endpoint, key };
+        self.executor.turn(now, stopped.into_iter().map(parked));
         for rows in unsettled.0 {
             let mut deliveries = Vec::with_capacity(rows.len());
             for delivery in rows {

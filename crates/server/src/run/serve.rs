@@ -185,13 +185,7 @@ impl Node {
 /// Retires what the journal says is gone: the process may have ended before the registry knew. What
 /// was registered again since then lives on.
 fn retire_again(registry: &Registry, recovery: &Recovery) -> Result<(), RegistryError> {
-    let registered_at = |id| {
-        registry
-            .endpoint(id)
-            .map(|endpoint| endpoint.registered_at())
-    };
     let gone = recovery.retired.iter();
-    let gone = gone.filter(|(id, at)| registered_at(*id).is_some_and(|since| since <= *at));
     let gone: Vec<_> = gone.map(|(id, at)| (*id, Cause::Gone, *at)).collect();
     registry.retire_all(&gone).map(drop)
 }

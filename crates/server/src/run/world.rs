@@ -3,6 +3,7 @@
 //!
 //! Absent here: waiting. Every call returns at once; what takes time is answered later.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,10 +16,11 @@ use postrider_core::engine::{Input, Reply, Why};
 use postrider_core::event::{Event, LaneCounter, Seen};
 use postrider_core::executor::World;
 use postrider_core::id::{Ask, DeliveryId, EndpointId, KeyDigest, OrderingKey, RouteId};
-use postrider_core::ledger::Record;
+use postrider_core::ledger::{Delivery, Record};
 use postrider_core::map::Map;
 use postrider_core::observation::Observation;
-use postrider_core::policy::Policy;
+use postrider_core::parked;
+use postrider_core::policy::{HeadOfLine, Policy};
 use postrider_core::time::Time;
 use tokio::sync::oneshot;
 
@@ -29,6 +31,7 @@ use super::events::Events;
 use super::sending::Senders;
 use crate::observe::{AttemptLine, Metrics};
 use crate::registry::{Endpoint, EndpointState};
+use crate::store::{Query, ReadError};
 use crate::work;
 
 /// Who waits for answers.
@@ -55,6 +58,8 @@ pub(super) struct RealWorld {
     ended: Arc<Mutex<Vec<(EndpointId, Cause, Time)>>>,
 }
 
+/// Rows that are read at a time where it is looked for what stopped a lane.
+const LOOK_BACK_ROWS: usize = 200;
 /// Endpoints that one commit retires at the most.
 const RETIRED_AT_ONCE_MAX: usize = 1_000;
 
@@ -89,6 +94,35 @@ impl RealWorld {
             .collect();
         let paused = self.parts.registry.paused_routes();
         (policies.versions().to_vec(), gates, paused)
+    }
+
+    /// The lanes that a dead letter had stopped before the process started.
+    pub fn stopped<'a>(
+        &self,
+        unsettled: impl Iterator<Item = &'a Delivery>,
+    ) -> Result<Vec<(EndpointId, OrderingKey)>, ReadError> {
+        let (policies, registry) = (self.parts.registry.policies(), &self.parts.registry);
+        let parks = |policy: &&Arc<Policy>| policy.head_of_line == HeadOfLine::Park;
+        let parking = policies.versions().iter().filter(parks);
+        let parking: BTreeSet<_> = parking.map(|policy| policy.id).collect();
+        if parking.is_empty() {
+            return Ok(Vec::new());
+        }
+        let changed_at = |id| {
+            let endpoint = registry.endpoint(id);
+            endpoint.map_or(Time::NEVER, |endpoint| endpoint.updated_at)
+        };
+        let page = |endpoint, before| {
+            let query = Query {
+                endpoint: Some(endpoint),
+                before,
+                limit: LOOK_BACK_ROWS,
+                ..Query::default()
+            };
+            let page = self.parts.reader.list(&query)?;
+            Ok((page.deliveries, page.next))
+        };
+        parked::stopped(unsettled, |id| parking.contains(&id), changed_at, page)
     }
 
     /// Notes who waits for the answers to the submissions of a request. Gives the ask of the first;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use postrider_core::engine::{Input, Refusal};
+use postrider_core::engine::Input;
 use postrider_core::ledger::{Fact, Record};
 use postrider_core::time::Time;
 
@@ -16,7 +16,7 @@ use super::command::Command;
 use super::intake::Gauges;
 use crate::clock::Clock;
 use crate::observe::{Hop, Metrics};
-use crate::store::{Fatal, Ledger, Verdict};
+use crate::store::{Fatal, Ledger};
 
 /// Longest time without housekeeping.
 const TEND_EVERY: Duration = Duration::from_millis(50);
@@ -99,7 +99,7 @@ impl Writer {
         };
         let mut refused = Vec::new();
         for (record, verdict) in batch.drain(..).zip(verdicts) {
-            if let Some(why) = refusal(&verdict) {
+            if let Some(why) = verdict.refusal() {
                 tracing::warn!(
                     ticket = record.ticket.0,
                     ?verdict,
@@ -136,14 +136,4 @@ pub(super) fn micros(now: Time, earlier: Time) -> u64 {
     u64::try_from(now.since(earlier))
         .unwrap_or(0)
         .saturating_mul(1_000)
-}
-
-fn refusal(verdict: &Verdict) -> Option<Refusal> {
-    match verdict {
-        Verdict::Recorded => None,
-        Verdict::Full => Some(Refusal::Full),
-        Verdict::Fenced => Some(Refusal::Fenced),
-        Verdict::Conflict(_) => Some(Refusal::Conflict),
-        Verdict::KeyTaken(seen) => Some(Refusal::KeyTaken(*seen)),
-    }
 }

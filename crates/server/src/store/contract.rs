@@ -3,6 +3,7 @@
 //! The simulator compiles this very file, and the model beside it, without the rest of the server.
 //! Absent here: any store.
 
+use postrider_core::engine::Refusal;
 use postrider_core::event::{Event, LaneCounter, Seen};
 use postrider_core::id::{DeliveryId, EndpointId, EventId, KeyDigest, OrderingKey, Seq, TenantId};
 use postrider_core::ledger::{Conflict, Delivery, Entry, Record, State};
@@ -52,6 +53,20 @@ pub enum Verdict {
     KeyTaken(Seen),
 }
 
+impl Verdict {
+    /// What the engine is told of it; `None` where the record is durable.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Verdict::Recorded => None,
+            Verdict::Full => Some(Refusal::Full),
+            Verdict::Fenced => Some(Refusal::Fenced),
+            Verdict::Conflict(_) => Some(Refusal::Conflict),
+            Verdict::KeyTaken(seen) => Some(Refusal::KeyTaken(*seen)),
+        }
+    }
+}
+
 /// Where to go on after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Recovery {
@@ -65,8 +80,9 @@ pub struct Recovery {
     pub last_at: Time,
     /// The epoch under which this process now holds all partitions.
     pub epoch: Epoch,
-    /// Endpoints that an outcome Gone has retired, as far as the journal was read again, with the
-    /// moment. May name some that are long known to be retired.
+    /// Endpoints that an outcome Gone has retired, as far as the journal was read again, and since
+    /// when they are gone ([`Outcome::gone_at`](postrider_core::outcome::Outcome::gone_at)): one
+    /// that was registered again later lives on. May name some that are long known to be retired.
     pub retired: Vec<(EndpointId, Time)>,
 }
 

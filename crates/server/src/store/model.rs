@@ -223,8 +223,8 @@ impl Contents {
         if let Fact::Answered { outcome, .. } = &entry.fact
             && outcome.kind == OutcomeKind::Gone
         {
-            let since = outcome.gone_since.unwrap_or(entry.at);
-            self.retired.push((delivery.endpoint, since));
+            let gone = (delivery.endpoint, outcome.gone_at(entry.at));
+            self.retired.push(gone);
         }
     }
 

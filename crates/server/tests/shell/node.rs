@@ -114,9 +114,9 @@ pub async fn run(ground: Ground) -> turmoil::Result {
     let mut unsettled = Unsettled::default();
     let recovery = ledger.recover(&mut |delivery| unsettled.push(delivery))?;
     let registry = Arc::new(Registry::open(&ground.dir, &vault, PACE)?);
-    for (endpoint, at) in &recovery.retired {
-        registry.retire(*endpoint, Cause::Gone, *at)?;
-    }
+    let gone = recovery.retired.iter();
+    let gone: Vec<_> = gone.map(|(id, at)| (*id, Cause::Gone, *at)).collect();
+    registry.retire_all(&gone)?;
     let ids = OuterIds::new(&vault);
     let parts = ground.parts(reader.clone(), &registry, recovery.last_at);
     let (transport, metrics) = (Arc::clone(&parts.transport), Arc::clone(&parts.metrics));

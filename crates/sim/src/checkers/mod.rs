@@ -8,6 +8,7 @@ mod books;
 mod journal;
 mod order;
 mod pace;
+mod push;
 mod relay;
 mod sending;
 
@@ -56,6 +57,10 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(pace::AttemptsBounded),
         Box::<pace::RateKept>::default(),
         Box::<pace::SlotsKept>::default(),
+        Box::<push::ShownOnce>::default(),
+        Box::<push::RouteHeld>::default(),
+        Box::<push::RefusalsFree>::default(),
+        Box::<push::GoneHonoured>::default(),
         Box::<relay::BrokerKnows>::default(),
         Box::<relay::CursorTrue>::default(),
         Box::<books::MemoryBounded>::default(),

@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use postrider_core::cause::Cause;
 use postrider_core::endpoint::Reach;
+use postrider_core::id::{DeliveryId, EndpointId};
 use postrider_core::ledger::{Fact, Record};
 use postrider_core::policy::HeadOfLine;
 use postrider_core::time::Time;
@@ -54,7 +56,20 @@ impl Checker for LaneOrder {
 /// See its promise.
 #[derive(Default)]
 pub struct LaneParked {
-    parked: BTreeMap<LaneAt, u64>,
+    parked: BTreeMap<LaneAt, Parked>,
+    /// When an endpoint was changed last, as far as engines of a shard were told.
+    changed: BTreeMap<(usize, EndpointId), Time>,
+    /// The lanes of what was settled.
+    settled: BTreeMap<(usize, DeliveryId), LaneAt>,
+}
+
+/// What parked a lane.
+#[derive(Clone, Copy, Debug)]
+struct Parked {
+    /// When, on the engine's clock.
+    at: Time,
+    /// When the endpoint had been changed before.
+    changed_at: Time,
 }
 
 impl Checker for LaneParked {
@@ -63,19 +78,29 @@ impl Checker for LaneParked {
     }
 
     fn promise(&self) -> &'static str {
-        "A lane whose head ended as a dead letter under the policy to park goes on only after its \
-         endpoint was resumed, its lane has emptied, or its engine has ended."
+        "A lane whose head ended as a dead letter under the policy to park goes on, over restarts \
+         and owners, only after its endpoint was changed or resumed, its lane has emptied, or what \
+         was settled in it is purged."
     }
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
         match happened {
             Happened::Committed { shard, record } => self.settled(picture, *shard, record),
-            Happened::Told { who, gate } if gate.reach == Reach::Open => {
+            Happened::Told { who, gate, .. } => {
                 let here = |at: &LaneAt| (at.0, at.1) == (who.shard, gate.endpoint);
-                self.parked.retain(|at, _| !here(at));
+                let open = gate.reach == Reach::Open;
+                let since = |it: &Parked| gate.changed_at > it.changed_at.min(it.at);
+                self.parked
+                    .retain(|at, parked| !(open && here(at) && since(parked)));
+                let changed = self.changed.entry((who.shard, gate.endpoint)).or_default();
+                *changed = (*changed).max(gate.changed_at);
             }
-            Happened::Ended { who } | Happened::Granted { who } => {
-                self.parked.retain(|at, _| at.0 != who.shard);
+            Happened::Purged { shard, gone } => {
+                for id in *gone {
+                    if let Some(at) = self.settled.remove(&(*shard, *id)) {
+                        self.parked.remove(&at);
+                    }
+                }
             }
             Happened::Sent { who, dispatch, .. } => {
                 let at = dispatch
@@ -105,6 +130,7 @@ impl LaneParked {
                 continue;
             };
             let at = (shard, row.endpoint, place.key);
+            self.settled.insert((shard, row.id), at);
             let waiting = picture.lane(at).filter(|lane| !lane.is_empty());
             let Some(waiting) = waiting else {
                 self.parked.remove(&at);
@@ -115,8 +141,14 @@ impl LaneParked {
                 .is_some_and(|it| *it.0 > place.sequence);
             let policy = picture.policy(row.policy);
             let parks = policy.is_some_and(|policy| policy.head_of_line == HeadOfLine::Park);
-            if head && parks && row.is_dead_letter() {
-                self.parked.insert(at, place.sequence);
+            let lapsed_behind = row.cause == Cause::ExpiredOrder;
+            if head && parks && row.is_dead_letter() && !lapsed_behind {
+                let changed_at = self.changed.get(&(shard, row.endpoint)).copied();
+                let parked = Parked {
+                    at: entry.at,
+                    changed_at: changed_at.unwrap_or_default(),
+                };
+                self.parked.insert(at, parked);
             }
         }
     }

@@ -27,8 +27,8 @@ impl Checker for NotEarly {
     }
 
     fn promise(&self) -> &'static str {
-        "No attempt is opened before its time, and a time that the receiver named is waited for up \
-         to the policy's cap."
+        "No attempt is opened before its time; a time that the receiver named is waited for up to \
+         the policy's cap, and the shortest wait that the provider's rules name in full."
     }
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
@@ -54,8 +54,9 @@ impl Checker for NotEarly {
                     let waits = matches!(outcome.kind, OutcomeKind::Retry | OutcomeKind::Throttle);
                     let named = outcome.retry_after_ms.filter(|_| waits).unwrap_or(0);
                     let named = policy.map_or(0, |it| named.clamp(0, it.retry_after_cap_ms));
-                    hold(*due_at >= entry.at.plus(named), || {
-                        format!("{entry:?} does not wait for {named} ms")
+                    let wait_ms = named.max(outcome.wait_min_ms);
+                    hold(*due_at >= entry.at.plus(wait_ms), || {
+                        format!("{entry:?} does not wait for {wait_ms} ms")
                     })?;
                     self.not_before.insert(at, *due_at);
                 }
@@ -143,7 +144,7 @@ impl Checker for RateKept {
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
         match happened {
-            Happened::Told { who, gate } => {
+            Happened::Told { who, gate, .. } => {
                 let at = (*who, gate.endpoint);
                 let bucket = gate.rate.map(|rate| Bucket {
                     rate,
@@ -214,7 +215,7 @@ impl Checker for SlotsKept {
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
         match happened {
-            Happened::Told { who, gate } => {
+            Happened::Told { who, gate, .. } => {
                 let most = self.most.entry((*who, gate.endpoint)).or_insert(1);
                 *most = gate.slots_max.max(*most);
             }
@@ -253,7 +254,7 @@ impl Checker for SlotsKept {
 }
 
 /// The engine that wrote a record.
-fn writers(shard: usize, record: &Record) -> impl Iterator<Item = Who> {
+pub(super) fn writers(shard: usize, record: &Record) -> impl Iterator<Item = Who> {
     let epochs = record.fences.iter().map(|(_, epoch)| *epoch);
     epochs.map(move |epoch| Who { shard, epoch })
 }

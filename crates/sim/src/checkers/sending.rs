@@ -199,7 +199,10 @@ impl Checker for TimeToLive {
 #[derive(Default)]
 pub struct Reachable {
     told: BTreeMap<(Who, EndpointId), Reach>,
-    gone: BTreeSet<(usize, EndpointId)>,
+    /// When an endpoint was registered last, as far as any engine was told.
+    registered: BTreeMap<EndpointId, Time>,
+    /// Endpoints whose retirement was recorded, and since when each is gone.
+    gone: BTreeMap<(usize, EndpointId), Time>,
 }
 
 impl Checker for Reachable {
@@ -208,14 +211,20 @@ impl Checker for Reachable {
     }
 
     fn promise(&self) -> &'static str {
-        "Nothing is opened or let go to an endpoint after its retirement was recorded, nor to one \
-         that the engine was told is paused or closed."
+        "Nothing is opened or let go to an endpoint after its retirement was recorded, unless it \
+         was registered again later than it was gone, nor to one that the engine was told is \
+         paused or closed."
     }
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
         match happened {
-            Happened::Told { who, gate } => {
+            Happened::Told { who, gate, .. } => {
                 self.told.insert((*who, gate.endpoint), gate.reach);
+                let registered = self.registered.entry(gate.endpoint).or_default();
+                *registered = (*registered).max(gate.registered_at);
+                let registered = *registered;
+                let lives = |of: EndpointId, since: Time| of == gate.endpoint && since < registered;
+                self.gone.retain(|(_, of), since| !lives(*of, *since));
             }
             Happened::Ended { who } => self.told.retain(|(told, _), _| told != who),
             Happened::Committed { shard, record } => {
@@ -226,10 +235,13 @@ impl Checker for Reachable {
                     };
                     match &entry.fact {
                         Fact::Answered { outcome, .. } if outcome.kind == OutcomeKind::Gone => {
-                            self.gone.insert((*shard, endpoint));
+                            let since = outcome.gone_at(entry.at);
+                            if self.registered.get(&endpoint).is_none_or(|it| *it <= since) {
+                                self.gone.insert((*shard, endpoint), since);
+                            }
                         }
                         Fact::Opened { .. } => {
-                            hold(!self.gone.contains(&(*shard, endpoint)), || {
+                            hold(!self.gone.contains_key(&(*shard, endpoint)), || {
                                 format!("shard {shard}: {entry:?} opens to retired {endpoint}")
                             })?;
                         }
@@ -240,10 +252,10 @@ impl Checker for Reachable {
             Happened::Sent { who, dispatch, .. } => {
                 let endpoint = dispatch.endpoint;
                 let told = self.told.get(&(*who, endpoint)).copied();
-                let gone = self.gone.contains(&(who.shard, endpoint));
+                let gone = self.gone.get(&(who.shard, endpoint));
                 let open = told.is_none_or(|reach| reach == Reach::Open);
-                return hold(open && !gone, || {
-                    format!("{who:?} sends to {endpoint}: told {told:?}, gone {gone}")
+                return hold(open && gone.is_none(), || {
+                    format!("{who:?} sends to {endpoint}: told {told:?}, gone since {gone:?}")
                 });
             }
             _ => {}

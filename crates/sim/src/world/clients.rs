@@ -187,6 +187,9 @@ impl World {
             .map(|it| options.endpoints[*it])
             .collect();
         let policy = options.policies[wish.policy].id;
+        let collapses = wish
+            .collapse_key
+            .map_or(String::new(), |key| key.to_string());
         let tenant = specs.first().map_or(TenantId(1), |spec| spec.tenant);
         let mut targets = Vec::with_capacity(specs.len());
         for spec in specs {
@@ -215,7 +218,7 @@ impl World {
                 version: 1,
                 recipient: "".into(),
                 ordering_key: "".into(),
-                collapse_key: "".into(),
+                collapse_key: collapses.into(),
                 urgency: Urgency::Normal,
                 traceparent: "".into(),
                 content_type: "".into(),

@@ -4,7 +4,7 @@
 
 use postrider_core::time::Time;
 
-use super::{Due, Inside, LOOK_MS, START, World};
+use super::{Due, Inside, LOOK_MS, News, START, World};
 use crate::fault::{Behaviour, Fault, FaultKind};
 use crate::history::Happened;
 use crate::plan::{Change, NODES, SHARDS, What};
@@ -19,8 +19,9 @@ impl World {
             What::Endpoint { place, change } => self.change(*place, *change),
             What::Policy { place } => {
                 self.policies = self.policies.max(*place + 1);
-                self.tell_all(None);
+                self.tell_all(News::Policies);
             }
+            What::Route { route, open } => self.change_route(*route, *open),
             What::Fault(fault) => self.break_something(*fault),
         }
     }
@@ -63,6 +64,11 @@ impl World {
                 if let Some((owner, _)) = self.owner(shard) {
                     self.inside(owner, 1, Inside::HandOver(shard));
                 }
+            }
+            FaultKind::Credentials => {
+                let routes = &self.plan.options.routes;
+                let route = routes[fault.target % routes.len()];
+                self.refused.insert(route, until);
             }
             FaultKind::Receiver => {
                 let spec = self.plan.options.endpoints[fault.target];
@@ -107,6 +113,9 @@ impl World {
         }
         for receiver in self.receivers.values_mut() {
             receiver.behaviour = Behaviour::Takes(0);
+        }
+        for route in self.plan.options.routes.clone() {
+            self.change_route(route, true);
         }
         self.resume_all();
         self.after(LOOK_MS, Due::Look);

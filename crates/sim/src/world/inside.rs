@@ -2,9 +2,9 @@
 //!
 //! Absent here: deciding, and order. Both are the production engine's and executor's.
 
-use postrider_core::endpoint::{Gate, Reach};
+use postrider_core::endpoint::Reach;
 use postrider_core::engine::{Input, Reply};
-use postrider_core::id::{Ask, Epoch};
+use postrider_core::id::{Ask, EndpointId, Epoch, RouteId};
 use postrider_core::lease::Stand;
 use postrider_core::ledger::Record;
 use postrider_core::time::Time;
@@ -36,7 +36,7 @@ impl World {
                 self.granted(node, shard, asked_at, *estate);
             }
             Inside::Renewed(who, asked_at, renewed) => self.renewed(node, who, asked_at, renewed),
-            Inside::News(endpoint) => self.news(node, endpoint),
+            Inside::News(news) => self.news(node, news),
             Inside::Relay(who) => self.relay(node, who),
             Inside::Confirmed(who, seqs) => self.confirmed(node, who, &seqs),
             Inside::Rewind(who, upto) => self.rewind(node, who, upto),
@@ -120,22 +120,34 @@ impl World {
         if inputs.is_empty() {
             inputs.push(Input::Wake);
         }
-        let told: Vec<Gate> = inputs.iter().filter_map(gate_of).collect();
+        let news: Vec<Input> = inputs.iter().filter(|it| is_news(it)).cloned().collect();
         owned.executor.turn(now, inputs);
         self.show(node, who, now);
         // What one turn takes in counts for what the same turn lets go, wherever in it that stood:
-        // an endpoint that was opened may be sent to, and one that was shut may have been before.
-        let opens = |gate: &&Gate| gate.reach == Reach::Open;
-        for gate in told.iter().filter(opens) {
-            self.eyes.see(self.now, &Happened::Told { who, gate });
-        }
+        // what was opened may be sent to, and what was shut may have been before.
+        self.tell(who, now, news.iter().filter(|it| opens(it)));
         self.hand_out(node, who, now);
-        let shut: Vec<_> = told.iter().filter(|gate| !opens(gate)).collect();
-        let changed = |gate: &&Gate| shut.iter().any(|other| other.endpoint == gate.endpoint);
-        for gate in told.iter().filter(changed) {
-            self.eyes.see(self.now, &Happened::Told { who, gate });
-        }
+        let shut: Vec<_> = news.iter().filter(|it| !opens(it)).map(subject).collect();
+        let changed = |it: &&Input| shut.contains(&subject(it));
+        self.tell(who, now, news.iter().filter(changed));
         self.plan_turn(node, who, now);
+    }
+
+    /// Shows the eyes what an engine was told.
+    fn tell<'a>(&mut self, who: Who, at: Time, news: impl Iterator<Item = &'a Input>) {
+        for input in news {
+            let told = match input {
+                Input::Endpoint(gate) => Happened::Told { who, at, gate },
+                Input::Route { route, open } => Happened::ToldRoute {
+                    who,
+                    at,
+                    route: *route,
+                    open: *open,
+                },
+                _ => continue,
+            };
+            self.eyes.see(self.now, &told);
+        }
     }
 
     /// Shows the eyes what an engine is like after its turn.
@@ -227,10 +239,11 @@ impl World {
                 let life = self.nodes[node].life;
                 self.after(1, Due::ToStore(node, life, ToStore::Load(who, ids)));
             }
-            Act::Retire(endpoint, _, _) => {
+            Act::Retire(endpoint, _, since) => {
                 let life = self.nodes[node].life;
                 if !self.planted(WorldPlant::RetirementForgotten) {
-                    self.after(1, Due::ToStore(node, life, ToStore::Retire(endpoint)));
+                    let retire = ToStore::Retire(endpoint, since);
+                    self.after(1, Due::ToStore(node, life, retire));
                 }
             }
         }
@@ -323,9 +336,23 @@ impl World {
     }
 }
 
-fn gate_of(input: &Input) -> Option<Gate> {
+fn is_news(input: &Input) -> bool {
+    matches!(input, Input::Endpoint(_) | Input::Route { .. })
+}
+
+fn opens(input: &Input) -> bool {
     match input {
-        Input::Endpoint(gate) => Some(gate.clone()),
-        _ => None,
+        Input::Endpoint(gate) => gate.reach == Reach::Open,
+        Input::Route { open, .. } => *open,
+        _ => false,
+    }
+}
+
+/// Which endpoint or route news are about.
+fn subject(input: &Input) -> (Option<EndpointId>, Option<RouteId>) {
+    match input {
+        Input::Endpoint(gate) => (Some(gate.endpoint), None),
+        Input::Route { route, .. } => (None, Some(*route)),
+        _ => (None, None),
     }
 }

@@ -6,14 +6,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use postrider_core::engine::{Config, Input};
+use postrider_core::id::PolicyId;
 use postrider_core::lease::{Holder, Stand, Tenure};
+use postrider_core::parked;
+use postrider_core::policy::HeadOfLine;
 use postrider_core::time::{SECOND_MS, Time};
 
 use super::{Due, Inside, ToStore, World};
 use crate::history::Happened;
 use crate::node::{EngineClock, Hands, Owned};
 use crate::plan::SHARDS;
-use crate::plant::Planted;
+use crate::plant::{Planted, WorldPlant};
 use crate::store::Estate;
 
 /// Rows that recovery hands to the engine at a time.
@@ -93,8 +96,8 @@ impl World {
         if let Some(old) = self.nodes[node].owned[shard].as_ref().map(|old| old.who) {
             self.drop_engine(node, old);
         }
-        for (endpoint, _) in &estate.retired {
-            self.retire(*endpoint);
+        for (endpoint, since) in &estate.retired {
+            self.retire(*endpoint, *since);
         }
         let options = &self.plan.options;
         let config = Config {
@@ -126,12 +129,17 @@ impl World {
             .map(|policy| Input::Policy(Arc::clone(policy)))
             .collect();
         for id in known {
-            let Some((spec, reach)) = self.registry.get(&id).copied() else {
-                continue;
-            };
-            let gate = self.gate(&spec, reach);
-            inputs.push(Input::Endpoint(gate));
+            if let Some(listed) = self.registry.get(&id) {
+                inputs.push(Input::Endpoint(self.gate(listed)));
+            }
         }
+        for route in &self.paused {
+            inputs.push(Input::Route {
+                route: *route,
+                open: false,
+            });
+        }
+        inputs.extend(self.stopped(who.shard, estate));
         for rows in estate.unsettled.chunks(RECOVERY_ROWS) {
             inputs.push(Input::Loaded {
                 deliveries: rows.to_vec(),
@@ -141,6 +149,29 @@ impl World {
         if let Some(owned) = self.nodes[node].engine(who) {
             owned.inbox = inputs;
         }
+    }
+
+    /// The lanes that a dead letter had stopped, as far as the node knows policies and endpoints.
+    fn stopped(&self, shard: usize, estate: &Estate) -> Vec<Input> {
+        if self.planted(WorldPlant::ParkForgotten) {
+            return Vec::new();
+        }
+        let policies = &self.plan.options.policies;
+        let parks = |id: PolicyId| {
+            let mut policies = policies.iter();
+            policies.any(|it| it.id == id && it.head_of_line == HeadOfLine::Park)
+        };
+        let changed_at = |id| {
+            self.registry
+                .get(&id)
+                .map_or(Time::NEVER, |it| it.changed_at)
+        };
+        let unsettled = estate.unsettled.iter().map(|(row, _)| row);
+        let shard = &self.shards[shard];
+        let page = |id, before| shard.rows_of(id, before);
+        let stopped = parked::stopped(unsettled, parks, changed_at, page);
+        let told = |(endpoint, key)| Input::Parked { endpoint, key };
+        stopped.unwrap_or_default().into_iter().map(told).collect()
     }
 
     /// The store has answered a renewal.

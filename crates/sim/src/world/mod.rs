@@ -18,11 +18,11 @@ mod wire;
 
 pub use self::relaying::settles;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use postrider_core::dispatch::Dispatch;
-use postrider_core::endpoint::{Channel, Gate, Reach};
+use postrider_core::endpoint::{Gate, Reach};
 use postrider_core::engine::Input;
 use postrider_core::id::{Ask, EndpointId, Epoch, RouteId, Seq};
 use postrider_core::lease::Terms;
@@ -31,6 +31,7 @@ use postrider_core::policy::Policy;
 use postrider_core::time::{DAY_MS, MINUTE_MS, SECOND_MS, Time};
 
 use self::clients::Part;
+use crate::device::Device;
 use crate::eyes::Eyes;
 use crate::fault::{Fault, FaultKind};
 use crate::history::{Happened, Who};
@@ -105,7 +106,7 @@ pub(crate) enum Inside {
     LeaseTick(usize),
     Granted(usize, Time, Box<Estate>),
     Renewed(Who, Time, bool),
-    News(Option<EndpointId>),
+    News(News),
     Relay(Who),
     Confirmed(Who, Vec<Seq>),
     /// The broker's connection is gone or silent.
@@ -122,7 +123,36 @@ pub(crate) enum ToStore {
     Release(Who),
     Cursor(Who, Seq),
     Load(Who, Vec<postrider_core::id::DeliveryId>),
-    Retire(EndpointId),
+    Retire(EndpointId, Time),
+}
+
+/// An endpoint as it is registered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed {
+    pub spec: EndpointSpec,
+    pub reach: Reach,
+    pub registered_at: Time,
+    pub changed_at: Time,
+}
+
+impl Listed {
+    /// As it is registered now.
+    pub fn new(spec: EndpointSpec, now: Time) -> Listed {
+        Listed {
+            spec,
+            reach: Reach::Open,
+            registered_at: now,
+            changed_at: now,
+        }
+    }
+}
+
+/// What has changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum News {
+    Policies,
+    Endpoint(EndpointId),
+    Route(RouteId),
 }
 
 /// Everything.
@@ -139,8 +169,13 @@ pub struct World {
     /// Counts syncs; a crash of the store makes those under way void.
     pub(crate) syncs: [u64; SHARDS],
     pub(crate) receivers: BTreeMap<EndpointId, Receiver>,
+    pub(crate) devices: BTreeMap<EndpointId, Device>,
     /// Endpoints as they are registered, durably.
-    pub(crate) registry: BTreeMap<EndpointId, (EndpointSpec, Reach)>,
+    pub(crate) registry: BTreeMap<EndpointId, Listed>,
+    /// Routes that somebody has paused, durably.
+    pub(crate) paused: BTreeSet<RouteId>,
+    /// Until when the providers of a route refuse our credentials.
+    pub(crate) refused: BTreeMap<RouteId, Time>,
     /// Policies in force.
     pub(crate) policies: usize,
     pub(crate) parts: Vec<Part>,
@@ -159,13 +194,15 @@ impl World {
     /// A world before its first moment.
     #[must_use]
     pub fn new(plan: Arc<Plan>, plant: Option<Planted>, eyes: Eyes) -> World {
-        let first = |spec: &EndpointSpec| (spec.id, (*spec, Reach::Open));
+        let first = |spec: &EndpointSpec| (spec.id, Listed::new(*spec, START));
         let options = &plan.options;
         let registered = options.endpoints.iter().take(options.endpoints_first);
         let mut world = World {
             rng: Rng::new(plan.seed),
             terms: Terms::new(options.lease_ms),
             registry: registered.map(first).collect(),
+            paused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             policies: options.policies_first,
             plant,
             now: START,
@@ -175,6 +212,7 @@ impl World {
             shards: std::array::from_fn(|_| Shard::new(plant.and_then(Planted::world))),
             syncs: [0; SHARDS],
             receivers: BTreeMap::new(),
+            devices: BTreeMap::new(),
             parts: Vec::new(),
             asks: BTreeMap::new(),
             last_ask: 0,
@@ -326,19 +364,17 @@ impl World {
     }
 
     /// What an engine is told about an endpoint.
-    pub(crate) fn gate(&self, spec: &EndpointSpec, reach: Reach) -> Gate {
+    pub(crate) fn gate(&self, listed: &Listed) -> Gate {
+        let spec = &listed.spec;
         let policy = self.policy_of(spec);
         Gate {
             endpoint: spec.id,
             tenant: spec.tenant,
-            reach,
-            channel: Channel::Webhook,
-            route: spec
-                .tenant
-                .0
-                .is_multiple_of(2)
-                .then_some(RouteId(spec.tenant.0)),
-            registered_at: START,
+            reach: listed.reach,
+            channel: spec.channel,
+            route: spec.route,
+            registered_at: listed.registered_at,
+            changed_at: listed.changed_at,
             breaker: policy.breaker,
             rate: policy.rate,
             adaptive: policy.adaptive,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use postrider_core::engine::{Input, Refusal};
+use postrider_core::engine::Input;
 use postrider_core::id::DeliveryId;
 use postrider_core::lease::Holder;
 
@@ -47,7 +47,7 @@ impl World {
                 let loaded = self.read(who, &ids);
                 self.after(1, Due::FromStore(node, life, Inside::Input(who, loaded)));
             }
-            ToStore::Retire(endpoint) => self.retire(endpoint),
+            ToStore::Retire(endpoint, since) => self.retire(endpoint, since),
         }
     }
 
@@ -118,7 +118,7 @@ impl World {
             let through = batch.records.last()?.ticket;
             let answered = batch.records.iter().zip(verdicts);
             let refused = answered.filter_map(|(record, verdict)| {
-                Some((Box::new(record.clone()), refusal(&verdict)?))
+                Some((Box::new(record.clone()), verdict.refusal()?))
             });
             let refused = refused.collect();
             Some(Input::Recorded { through, refused })
@@ -173,15 +173,5 @@ impl World {
             self.eyes.see(self.now, &Happened::Purged { shard, gone });
         }
         self.after(TEND_MS, Due::Tend(shard));
-    }
-}
-
-fn refusal(verdict: &Verdict) -> Option<Refusal> {
-    match verdict {
-        Verdict::Recorded => None,
-        Verdict::Full => Some(Refusal::Full),
-        Verdict::Fenced => Some(Refusal::Fenced),
-        Verdict::Conflict(_) => Some(Refusal::Conflict),
-        Verdict::KeyTaken(seen) => Some(Refusal::KeyTaken(*seen)),
     }
 }

@@ -4,15 +4,19 @@
 
 use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
+use postrider_core::endpoint::Channel;
 use postrider_core::engine::Input;
-use postrider_core::lease::Stand;
+use postrider_core::id::EndpointId;
+use postrider_core::outcome::Outcome;
 use postrider_core::time::SECOND_MS;
 
 use super::{Due, Inside, World};
 use crate::fault::Behaviour;
 use crate::history::{Happened, Who};
 use crate::node::Flight;
-use crate::remote::{Answer, CONNECT_MS, RESPONSE_MS, timed_out, unsent};
+use crate::plant::WorldPlant;
+use crate::remote::{Answer, CONNECT_MS, RESPONSE_MS, blocked, gone, timed_out, unsent};
+use crate::store::Reader as _;
 
 /// Hand-overs of a hundred that a device reports something about.
 const RECEIPTS_PERCENT: u64 = 12;
@@ -26,7 +30,7 @@ impl World {
         let (Some(stand), Some(at)) = (self.stand(node, who), self.engine_now(node, who)) else {
             return;
         };
-        if stand != Stand::Begins || at >= dispatch.expires_at {
+        if !dispatch.may_leave(stand, at) {
             let put_back = Input::NotSent {
                 delivery: dispatch.delivery,
                 attempt: dispatch.attempt,
@@ -66,6 +70,7 @@ impl World {
         let written = Flight {
             who,
             dispatch: dispatch.clone(),
+            began_at: self.now,
         };
         self.nodes[node].flights.insert(flight, written);
         if let Some((cause, ms)) = refused {
@@ -95,14 +100,16 @@ impl World {
         who: Who,
         dispatch: Dispatch,
     ) {
-        let receiver = self.receivers.entry(dispatch.endpoint).or_default();
-        let (processed, answer, ms) = receiver.takes(self.now, &mut self.rng);
+        let (processed, answer, ms) = self.received(dispatch.endpoint);
         let arrived = Happened::Arrived {
             correlation: dispatch.correlation,
             attempt: dispatch.attempt,
             processed,
         };
         self.eyes.see(self.now, &arrived);
+        if processed {
+            self.shows(who.shard, &dispatch);
+        }
         if processed && self.rng.percent(RECEIPTS_PERCENT) {
             let ms = self.rng.pick(&[1, 60, 3_000, 90_000]);
             let kind = self.rng.pick(&[1, 1, 2]);
@@ -119,17 +126,67 @@ impl World {
         }
     }
 
+    /// What the receiver or the provider makes of a request: whether it is processed, the answer,
+    /// and after how long.
+    fn received(&mut self, endpoint: EndpointId) -> (bool, Answer, i64) {
+        let (now, listed) = (self.now, self.registry.get(&endpoint));
+        let channel = listed.map_or(Channel::Webhook, |listed| listed.spec.channel);
+        let route = listed.and_then(|listed| listed.spec.route);
+        let refused = route.and_then(|route| self.refused.get(&route));
+        if refused.is_some_and(|until| now < *until) {
+            return (false, blocked(), 2);
+        }
+        let device = self.devices.get(&endpoint).filter(|_| channel.is_push());
+        if let Some(since) = device.and_then(|device| device.gone(now, channel)) {
+            return (false, gone(channel, since), 2);
+        }
+        let receiver = self.receivers.entry(endpoint).or_default();
+        receiver.takes(channel, now, &mut self.rng)
+    }
+
+    /// A device gets a notification, and shows it unless it has before.
+    fn shows(&mut self, shard: usize, dispatch: &Dispatch) {
+        let event = self.shards[shard].reader.event(dispatch.event);
+        let Some(event) = event.ok().flatten().filter(|_| self.is_device(dispatch)) else {
+            return;
+        };
+        let guards = !self.planted(WorldPlant::GuardForgotten);
+        let device = self.devices.entry(dispatch.endpoint).or_default();
+        let shown = device.take(dispatch.correlation, &event.collapse_key, guards);
+        if let Some(replaced) = shown {
+            let shown = Happened::Shown {
+                correlation: dispatch.correlation,
+                replaced,
+            };
+            self.eyes.see(self.now, &shown);
+        }
+    }
+
+    fn is_device(&self, dispatch: &Dispatch) -> bool {
+        let listed = self.registry.get(&dispatch.endpoint);
+        listed.is_some_and(|listed| listed.spec.channel.is_push())
+    }
+
     /// An answer reaches whoever waits for it, if anybody still does.
     pub(super) fn arrived(&mut self, node: usize, flight: u64, answer: Answer) {
-        let Some(Flight { who, dispatch }) = self.nodes[node].flights.remove(&flight) else {
+        let Some(Flight {
+            who,
+            dispatch,
+            began_at,
+        }) = self.nodes[node].flights.remove(&flight)
+        else {
             return;
         };
         let (delivery, attempt) = (dispatch.delivery, dispatch.attempt);
+        let latency_ms = u32::try_from(self.now.since(began_at)).unwrap_or(u32::MAX);
         let input = match answer {
             Answer::Outcome(outcome) => Input::Answered {
                 delivery,
                 attempt,
-                outcome,
+                outcome: Box::new(Outcome {
+                    latency_ms,
+                    ..*outcome
+                }),
                 entropy: self.rng.bits(),
             },
             Answer::Unprocessed => Input::NotSent {

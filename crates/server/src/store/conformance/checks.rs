@@ -6,10 +6,10 @@ use postrider_core::Bytes;
 use postrider_core::cause::Cause;
 use postrider_core::event::{Event, LaneCounter};
 use postrider_core::id::{DeliveryId, EndpointId, EventId, OrderingKey, Seq, TenantId};
-use postrider_core::ledger::{Delivery, Entry, State};
+use postrider_core::ledger::{Delivery, Entry, Fact, Record, State};
 use postrider_core::outcome::OutcomeKind;
 use postrider_core::policy::Guarantee;
-use postrider_core::time::{DAY_MS, HOUR_MS};
+use postrider_core::time::{DAY_MS, HOUR_MS, Time};
 
 use super::author::{Wish, digest, opened, settle};
 use super::{NOON, Subject, list_all, record, start, tend};
@@ -197,7 +197,9 @@ pub fn only_what_is_unsettled_is_visited(subject: &mut dyn Subject) {
             .find(|row| row.state == State::InFlight);
         let id = some.unwrap().id;
         author.now = author.now.plus(5);
-        let record_gone = author.answer(id, OutcomeKind::Gone, gone);
+        let mut record_gone = author.answer(id, OutcomeKind::Gone, gone);
+        let said = (round != 1).then(|| author.now.plus(-40 * DAY_MS));
+        let since = date(&mut record_gone, said);
         record(&mut *ledger, &[record_gone]);
         let endpoint = author.rows[&id].endpoint;
 
@@ -215,13 +217,23 @@ pub fn only_what_is_unsettled_is_visited(subject: &mut dyn Subject) {
             recovery.last_seq,
         );
         assert_eq!((found, recovery.last_at), last);
-        assert!(recovery.retired.contains(&(endpoint, author.now)));
+        assert!(recovery.retired.contains(&(endpoint, since)));
         author.epoch = recovery.epoch;
         (ledger, reader) = (again, new_reader);
     }
     let ids: Vec<_> = author.rows.keys().copied().collect();
     let rows: Vec<_> = author.rows.values().cloned().collect();
     assert_eq!(reader.deliveries(&ids).unwrap(), rows);
+}
+
+/// Has the provider say since when the address is gone, or not. Gives what counts.
+fn date(record: &mut Record, said: Option<Time>) -> Time {
+    let entry = &mut record.entries[0];
+    let Fact::Answered { outcome, .. } = &mut entry.fact else {
+        panic!("no answer: {:?}", entry.fact)
+    };
+    outcome.gone_since = said;
+    outcome.gone_at(entry.at)
 }
 
 pub fn places_never_go_back(subject: &mut dyn Subject) {

@@ -2,6 +2,8 @@
 //!
 //! Absent here: what the operations should do. The model says.
 
+use std::collections::BTreeMap;
+
 use postrider_core::cause::Cause;
 use postrider_core::id::{DeliveryId, EndpointId, OrderingKey, Seq, TenantId};
 use postrider_core::ledger::{Delivery, Fact, Next, Record, State};
@@ -225,10 +227,15 @@ impl<S: Subject> Pair<S> {
             (a.last_seq, a.last_at, a.epoch),
             (b.last_seq, b.last_at, b.epoch)
         );
-        let told = |(endpoint, _): &(EndpointId, Time)| {
-            a.retired.iter().any(|(known, _)| known == endpoint)
+        let newest = |retired: &[(EndpointId, Time)]| {
+            let mut newest = BTreeMap::<EndpointId, Time>::new();
+            for (endpoint, since) in retired {
+                let at = newest.entry(*endpoint).or_insert(*since);
+                *at = (*at).max(*since);
+            }
+            newest
         };
-        assert!(b.retired.iter().all(told));
+        assert_eq!(newest(&a.retired), newest(&b.retired));
         self.author.epoch = a.epoch;
         self.halves = Some((store, model));
     }

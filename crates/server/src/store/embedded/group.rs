@@ -311,9 +311,7 @@ impl EmbeddedLedger {
                     .push(((row.endpoint, lane.key), lane.sequence));
             }
             if outcome.kind == OutcomeKind::Gone {
-                batch
-                    .gone
-                    .push((row.endpoint, outcome.gone_since.unwrap_or(entry.at)));
+                batch.gone.push((row.endpoint, outcome.gone_at(entry.at)));
             }
         }
         plan.last_seq = entry.seq;

@@ -273,8 +273,9 @@ impl EmbeddedLedger {
                             return Err(damaged(entry.seq, &"its delivery has no row"));
                         };
                         if gone {
-                            retired.push((delivery.endpoint, entry.at));
-                            self.housekeeping.gone.push((delivery.endpoint, entry.at));
+                            let gone = (delivery.endpoint, outcome.gone_at(entry.at));
+                            retired.push(gone);
+                            self.housekeeping.gone.push(gone);
                         }
                         if let Some(lane) = delivery.lane.filter(|_| accepted) {
                             lanes.accepted((delivery.endpoint, lane.key), lane.sequence);

@@ -234,16 +234,21 @@ impl EmbeddedLedger {
         checkpoint.seen_at = self.checkpoint.seen_at;
         let transaction = self.index.unchecked_transaction()?;
         checkpoint.save(&transaction)?;
-        for (endpoint, at) in gone.iter() {
-            let sum = Sum::new().numbers([endpoint.0, at.0.cast_unsigned()]).get();
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO retired VALUES (?1, ?2, ?3)")?
-                .execute(params![endpoint.0.cast_signed(), at.0, sum])?;
-        }
+        // The old go first: what is said to be gone since long ago is news all the same.
         if !gone.is_empty() {
             transaction
                 .prepare_cached("DELETE FROM retired WHERE at < ?1")?
                 .execute([checkpoint.at.plus(-RETIRED_KEEP_MS).0])?;
+        }
+        for (endpoint, at) in gone.iter() {
+            let sum = Sum::new().numbers([endpoint.0, at.0.cast_unsigned()]).get();
+            transaction
+                .prepare_cached(
+                    "INSERT INTO retired VALUES (?1, ?2, ?3) ON CONFLICT (endpoint)
+                     DO UPDATE SET at = excluded.at, sum = excluded.sum
+                     WHERE excluded.at > retired.at",
+                )?
+                .execute(params![endpoint.0.cast_signed(), at.0, sum])?;
         }
         transaction.commit()?;
         self.checkpoint = checkpoint.clone();
