@@ -28,7 +28,7 @@ final class NotificationService: UNNotificationServiceExtension {
         guard let receipts = PostriderReceipts(appGroup: appGroup) else { return finish() }
         // The system may end the extension as soon as it has the content, so the receipt goes first.
         receipts.flush { [weak self] in
-            DispatchQueue.main.async { self?.finish() }
+            DispatchQueue.main.async { [weak self] in self?.finish() }
         }
     }
 

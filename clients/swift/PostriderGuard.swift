@@ -55,7 +55,7 @@ public struct PostriderGuard {
 }
 
 /// A small JSON file in the App Group, changed by one process at a time.
-struct SharedFile<Value: Codable & RangeReplaceableCollection> {
+struct SharedFile<Value: Codable & RangeReplaceableCollection>: Sendable {
     private let url: URL
 
     init?(_ name: String, appGroup: String) {

@@ -4,8 +4,11 @@
 // becomes active.
 
 import Foundation
+#if canImport(FoundationNetworking)
+    import FoundationNetworking
+#endif
 
-public enum PostriderReceiptKind: String, Codable {
+public enum PostriderReceiptKind: String, Codable, Sendable {
     case displayed, clicked, dismissed
 }
 
@@ -19,7 +22,7 @@ public final class PostriderReceipts {
     /// Longest wait for an answer. The extension shows the notification after it at the latest.
     public static let answerSeconds: TimeInterval = 3
 
-    private struct Receipt: Codable, Equatable {
+    private struct Receipt: Codable, Equatable, Sendable {
         let url: URL
         let id: String
         let token: String
@@ -67,12 +70,8 @@ public final class PostriderReceipts {
 
     /// Sends one batch of what is kept, and calls back when the server has answered or could not be
     /// reached. What is left goes with the next one.
-    public func flush(then done: @escaping () -> Void) {
-        var batch: [Receipt] = []
-        file.change { kept in
-            kept.removeAll { Self.now() - $0.at > Self.keepMs }
-            batch = Array(kept.filter { $0.url == kept[0].url }.prefix(Self.batchReceiptsMax))
-        }
+    public func flush(then done: @escaping @Sendable () -> Void) {
+        let batch = next()
         guard let url = batch.first?.url, let body = Self.body(batch) else { return done() }
         var request = URLRequest(url: url)
         request.httpMethod = "POST"
@@ -90,6 +89,16 @@ public final class PostriderReceipts {
             }
             done()
         }.resume()
+    }
+
+    /// Those that go together: to one server, the oldest first.
+    private func next() -> [Receipt] {
+        var batch: [Receipt] = []
+        file.change { kept in
+            kept.removeAll { Self.now() - $0.at > Self.keepMs }
+            batch = Array(kept.filter { $0.url == kept[0].url }.prefix(Self.batchReceiptsMax))
+        }
+        return batch
     }
 
     private static func body(_ batch: [Receipt]) -> Data? {
