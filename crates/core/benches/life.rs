@@ -175,6 +175,7 @@ fn submission(number: u64, endpoint: u64) -> Box<Submission> {
             key_expires_at: Time(DAY_MS),
             first_delivery: DeliveryId(0),
             deliveries: 0,
+            retry_of: None,
             payload: Bytes::from_static(b"{}"),
         },
         targets: vec![Target {

@@ -104,6 +104,9 @@ pub struct Event {
     pub first_delivery: DeliveryId,
     /// How many deliveries it has.
     pub deliveries: u32,
+    /// The event that held its key before and came to nothing, so that the caller tried again.
+    /// Filled at admission.
+    pub retry_of: Option<EventId>,
     /// The bytes to hand over. Kept apart from the ledger and gone long before it.
     pub payload: Bytes,
 }
@@ -119,6 +122,7 @@ impl Event {
             key_expires_at: self.key_expires_at,
             first_delivery: self.first_delivery,
             deliveries: self.deliveries,
+            released: false,
         }
     }
 }
@@ -158,13 +162,14 @@ pub struct LaneCounter {
 /// One request to notify: an event and all the endpoints it goes to, as one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
-    /// The event; its `id`, `admitted_at`, `first_delivery` and `deliveries` are filled at
-    /// admission.
+    /// The event; its `id`, `admitted_at`, `first_delivery`, `deliveries` and `retry_of` are filled
+    /// at admission.
     pub event: Event,
     /// Where it goes. May be empty: then the event is kept with one suppressed delivery as the
     /// reason.
     pub targets: Vec<Target>,
-    /// The first submission with the same key, if the store knows one inside its window.
+    /// The submission that holds the same key, or else the last one that freed it, if the store
+    /// knows one inside its window.
     pub known: Option<Seen>,
 }
 
@@ -183,4 +188,6 @@ pub struct Seen {
     pub first_delivery: DeliveryId,
     /// How many deliveries it has.
     pub deliveries: u32,
+    /// It came to nothing and freed its key: who asks again is not answered with it.
+    pub released: bool,
 }

@@ -87,7 +87,7 @@ impl<W: World> Executor<W> {
     /// Adds what the store knows. Returns whether it could be read.
     fn look_up(&mut self, now: Time, submission: &mut crate::event::Submission) -> bool {
         submission.known = self.world.seen(&submission.event.key_digest, now);
-        if submission.known.is_some() {
+        if submission.known.is_some_and(|seen| !seen.released) {
             return true;
         }
         for target in &mut submission.targets {

@@ -36,7 +36,7 @@ pub enum Admission {
 #[must_use]
 pub fn admit(event: &Event, known: Option<&Seen>, now: Time) -> Admission {
     match known {
-        Some(seen) if seen.key_expires_at > now => {
+        Some(seen) if seen.key_expires_at > now && !seen.released => {
             if seen.body_digest == event.body_digest {
                 Admission::Duplicate(*seen)
             } else {
@@ -119,7 +119,7 @@ impl Engine {
         let Submission {
             mut event,
             mut targets,
-            ..
+            known,
         } = submission;
         if targets.is_empty() {
             targets.push(nowhere(&event, now));
@@ -128,6 +128,8 @@ impl Engine {
         event.id = self.origin.last_event;
         event.uuid = self.stamp.event(event.id, event.uuid);
         event.admitted_at = now;
+        let before = known.filter(|seen| seen.released && seen.key_expires_at > now);
+        event.retry_of = before.map(|seen| seen.event);
         event.first_delivery = DeliveryId(self.origin.last_delivery.0 + 1);
         event.deliveries = u32::try_from(targets.len()).unwrap_or(u32::MAX);
         let seen = event.seen();

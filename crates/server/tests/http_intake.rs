@@ -8,9 +8,11 @@ use postrider::config;
 use postrider::http::intake::Intake as _;
 use postrider::registry::Role;
 use postrider::store::Reader;
+use postrider_core::cause::Cause;
 use postrider_core::engine::Why;
 use postrider_core::event::Event;
 use postrider_core::id::EventId;
+use postrider_core::outcome::{Outcome, OutcomeKind};
 use serde_json::{Value, json};
 
 const ANNA: &str =
@@ -563,7 +565,7 @@ async fn a_dry_run_says_what_would_be_and_leaves_nothing() {
     let id = uuid::Uuid::parse_str(&gone).unwrap();
     let id = kit.registry.endpoint_by_uuid(id).unwrap().id;
     kit.registry
-        .retire(id, postrider_core::cause::Cause::Gone, kit.engine.now())
+        .retire(id, Cause::Gone, kit.engine.now())
         .unwrap();
     let key = kit.key(Role::Writer, Some("acme"));
     let body = json!({
@@ -609,4 +611,25 @@ async fn a_dry_run_says_what_would_be_and_leaves_nothing() {
         )
         .await;
     assert_eq!(nowhere.json(), json!({ "deliveries": [] }));
+}
+
+#[tokio::test]
+async fn who_tries_again_after_a_definite_failure_is_told_of_the_first() {
+    let kit = Kit::new();
+    kit.endpoint("acme", ANNA).await;
+    let key = kit.key(Role::Writer, Some("acme"));
+    let body = r#"{"type":"order.paid","id":"o-1","policy":"apns","payload":1}"#;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let told = kit.post(&key, "/v1/events", body).await;
+        assert_eq!(told.http_status, StatusCode::ACCEPTED, "{}", told.text);
+        let id = told.json()["event_id"].clone();
+        let path = format!("/v1/events/{}", id.as_str().unwrap());
+        let event = kit.ask(&key, http::Method::GET, &path, "").await.json();
+        assert_eq!(event.get("retry_of"), ids.last());
+        ids.push(id);
+        let dispatch = kit.engine.sent().pop().unwrap();
+        let refused = Outcome::bare(OutcomeKind::Reject, Cause::BadRequest);
+        kit.engine.answer(&dispatch, refused);
+    }
 }

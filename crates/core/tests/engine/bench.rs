@@ -163,6 +163,7 @@ impl Draft {
                 key_expires_at: now.plus(self.key_ms),
                 first_delivery: DeliveryId(0),
                 deliveries: 0,
+                retry_of: None,
                 payload: Bytes::from_static(b"{}"),
             },
         }

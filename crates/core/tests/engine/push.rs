@@ -4,7 +4,7 @@
 use postrider_core::cause::Cause;
 use postrider_core::endpoint::{Channel, Gate};
 use postrider_core::engine::{Config, Input, Reply};
-use postrider_core::id::{DeliveryId, RouteId};
+use postrider_core::id::{DeliveryId, EventId, RouteId};
 use postrider_core::ledger::State;
 use postrider_core::observation::Observation;
 use postrider_core::outcome::{Outcome, OutcomeKind};
@@ -239,6 +239,7 @@ fn a_definite_failure_frees_the_key_and_an_indefinite_one_does_not() {
     let again = bench.submit(&event(1));
     bench.commit();
     assert!(matches!(bench.reply(again), Some(Reply::Admitted { .. })));
+    assert_eq!(bench.world().model.retry_of, [None, Some(EventId(1))]);
     bench.end(2, OutcomeKind::Unknown);
     bench.pass(2_000);
     bench.end(2, OutcomeKind::Reject);

@@ -8,7 +8,9 @@ use postrider_core::dispatch::Dispatch;
 use postrider_core::engine::{Origin, Refusal, Reply};
 use postrider_core::event::{LaneCounter, Seen};
 use postrider_core::executor;
-use postrider_core::id::{Ask, DeliveryId, EndpointId, Epoch, KeyDigest, OrderingKey, Ticket};
+use postrider_core::id::{
+    Ask, DeliveryId, EndpointId, Epoch, EventId, KeyDigest, OrderingKey, Ticket,
+};
 use postrider_core::ledger::{Delivery, Entry, Fact, Next, Record, State, apply};
 use postrider_core::observation::Observation;
 use postrider_core::time::Time;
@@ -19,6 +21,8 @@ pub struct Model {
     pub rows: BTreeMap<DeliveryId, Delivery>,
     pub journal: Vec<Entry>,
     pub keys: BTreeMap<KeyDigest, Seen>,
+    /// What each admitted event is a retry of.
+    pub retry_of: Vec<Option<EventId>>,
     pub lanes: BTreeMap<(EndpointId, OrderingKey), LaneCounter>,
     pub origin: Origin,
     /// Admissions find no room.
@@ -41,6 +45,7 @@ impl Model {
         if let Some(event) = &record.event
             && let Some(seen) = self.keys.get(&event.key_digest)
             && seen.key_expires_at > event.admitted_at
+            && !seen.released
         {
             return Err(Refusal::KeyTaken(*seen));
         }
@@ -67,21 +72,15 @@ impl Model {
         if let Some(event) = &record.event {
             assert!(event.id > self.origin.last_event, "an event id comes twice");
             assert!(event.first_delivery > self.origin.last_delivery);
-            let seen = Seen {
-                event: event.id,
-                uuid: event.uuid,
-                body_digest: event.body_digest,
-                key_expires_at: event.key_expires_at,
-                first_delivery: event.first_delivery,
-                deliveries: event.deliveries,
-            };
-            self.keys.insert(event.key_digest, seen);
+            self.keys.insert(event.key_digest, event.seen());
+            self.retry_of.push(event.retry_of);
             self.origin.last_event = event.id;
             let last = event.first_delivery.0 + u64::from(event.deliveries) - 1;
             self.origin.last_delivery = DeliveryId(last);
         }
         if let Some(freed) = record.release {
-            self.keys.retain(|_, seen| seen.event != freed);
+            let held = self.keys.values_mut().find(|seen| seen.event == freed);
+            held.into_iter().for_each(|seen| seen.released = true);
         }
         self.origin.last_seq = last_seq;
         self.lanes = lanes;

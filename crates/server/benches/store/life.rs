@@ -199,6 +199,7 @@ impl Bench {
             key_expires_at: self.now.plus(7 * DAY_MS),
             first_delivery: DeliveryId(n),
             deliveries: 1,
+            retry_of: None,
             payload: self.payload.clone(),
         };
         let admitted = Admitted {

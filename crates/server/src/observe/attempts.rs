@@ -226,6 +226,7 @@ pub(super) mod tests {
             key_expires_at: Time(1),
             first_delivery: DeliveryId(7),
             deliveries: 1,
+            retry_of: None,
             payload: bytes::Bytes::from_static(b"a secret"),
         }
     }

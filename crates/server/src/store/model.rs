@@ -6,7 +6,7 @@
 //!
 //! Absent here: when to purge. [`ModelStore::purge`] is told what may go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -34,6 +34,8 @@ struct Contents {
     journal: BTreeMap<Seq, Entry>,
     /// The events that hold a key, by key; the newest counts.
     keys: BTreeMap<KeyDigest, EventId>,
+    /// Events that freed their key.
+    released: BTreeSet<EventId>,
     lanes: BTreeMap<(EndpointId, OrderingKey), LaneCounter>,
     retired: Vec<(EndpointId, Time)>,
     /// Highest ids that were ever in use: what was purged is not given out again.
@@ -126,7 +128,8 @@ impl Contents {
             return Verdict::Fenced;
         }
         if let Some(event) = &record.event {
-            if let Some(seen) = self.seen(&event.key_digest, event.admitted_at) {
+            let taken = self.seen(&event.key_digest, event.admitted_at);
+            if let Some(seen) = taken.filter(|seen| !seen.released) {
                 return Verdict::KeyTaken(seen);
             }
             if self.full {
@@ -196,7 +199,7 @@ impl Contents {
             self.follow(entry);
         }
         if let Some(released) = record.release {
-            self.keys.retain(|_, event| *event != released);
+            self.released.insert(released);
         }
     }
 
@@ -228,9 +231,14 @@ impl Contents {
         }
     }
 
+    /// Who holds the key, or held it last.
     fn seen(&self, key: &KeyDigest, now: Time) -> Option<Seen> {
         let event = self.events.get(self.keys.get(key)?)?;
-        (event.key_expires_at > now).then(|| event.seen())
+        let seen = Seen {
+            released: self.released.contains(&event.id),
+            ..event.seen()
+        };
+        (event.key_expires_at > now).then_some(seen)
     }
 
     fn purge(&mut self, may_go: impl Fn(&Event, &[Delivery]) -> bool) -> Vec<DeliveryId> {
@@ -251,6 +259,7 @@ impl Contents {
                 self.keys.remove(&event.key_digest);
             }
             self.events.remove(&id);
+            self.released.remove(&id);
             for row in rows {
                 let mut seq = row.last_seq;
                 while let Some(entry) = self.journal.remove(&seq) {

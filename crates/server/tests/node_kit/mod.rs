@@ -105,6 +105,7 @@ pub fn submission(
             key_expires_at: now.plus(DAY_MS),
             first_delivery: DeliveryId(0),
             deliveries: 0,
+            retry_of: None,
             payload: Bytes::from(format!("{{\"number\":{number}}}")),
         },
         targets: vec![Target {

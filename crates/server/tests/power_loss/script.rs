@@ -191,6 +191,7 @@ impl Script {
             key_expires_at: self.now.plus(window_ms),
             first_delivery: DeliveryId(self.last_delivery + 1),
             deliveries: 1 + self.dice.below(3) as u32,
+            retry_of: None,
             payload: (0..len)
                 .map(|_| self.dice.roll() as u8)
                 .collect::<Vec<u8>>()

@@ -112,6 +112,7 @@ pub fn event(payload: &str) -> Event {
         key_expires_at: Time(0),
         first_delivery: DeliveryId(1),
         deliveries: 1,
+        retry_of: None,
         payload: Bytes::from(payload.to_owned()),
     }
 }

@@ -205,6 +205,8 @@ pub struct Dedupe {
     asked: BTreeMap<Ask, Question>,
     /// Events whose key was freed, and when, on the world's clock.
     freed: BTreeMap<(usize, EventId), Time>,
+    /// The last event that freed each key.
+    freed_keys: BTreeMap<(usize, KeyDigest), EventId>,
 }
 
 impl Checker for Dedupe {
@@ -214,7 +216,8 @@ impl Checker for Dedupe {
 
     fn promise(&self) -> &'static str {
         "Inside its window a key makes one event, over restarts, owners and races; a repeat names \
-         that event, other content is a conflict, and after the window the key is free."
+         that event, other content is a conflict, after the window the key is free, and a retry \
+         names the event that freed it."
     }
 
     fn see(
@@ -262,6 +265,11 @@ impl Dedupe {
     ) -> Result<(), String> {
         if let Some(released) = record.release {
             self.freed.insert((shard, released), world);
+            let held =
+                |(at, it): &(&(usize, KeyDigest), &Holder)| at.0 == shard && it.event == released;
+            if let Some((&at, _)) = self.stored.iter().find(held) {
+                self.freed_keys.insert(at, released);
+            }
             let other =
                 |at: &(usize, KeyDigest), it: &mut Holder| at.0 != shard || it.event != released;
             self.stored.retain(other);
@@ -274,7 +282,13 @@ impl Dedupe {
             event: event.id,
             until: event.key_expires_at,
         };
-        let before = self.stored.insert((shard, event.key_digest), holder);
+        let at = (shard, event.key_digest);
+        let retried = event.retry_of;
+        hold(
+            retried.is_none() || retried == self.freed_keys.get(&at).copied(),
+            || format!("shard {shard}: event {} retries {retried:?}", event.id),
+        )?;
+        let before = self.stored.insert(at, holder);
         hold(
             before.is_none_or(|before| before.until <= event.admitted_at),
             || {

@@ -226,6 +226,7 @@ impl World {
                 key_expires_at: at.plus(wish.window_ms),
                 first_delivery: DeliveryId(0),
                 deliveries: 0,
+                retry_of: None,
                 payload: Bytes::new(),
             },
             targets,

@@ -198,6 +198,7 @@ fn event(payload: Bytes) -> Event {
         key_expires_at: Time(DAY_MS),
         first_delivery: DeliveryId(1),
         deliveries: 1,
+        retry_of: None,
         payload,
     }
 }

@@ -34,6 +34,7 @@ use crate::http::words::{moment, parse_uuid};
 use crate::http::{Api, blocking};
 use crate::observe::Hop;
 use crate::registry::{Directory, Policies, validate};
+use crate::store::ReadError;
 
 /// Header of the idempotency key of an event that has no id of its own.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -177,7 +178,13 @@ pub(super) async fn show(
         .filter(|event| event.uuid == uuid && caller.sees(event.tenant))
         .ok_or_else(absent)?;
     let ids = delivery_ids(event.first_delivery, event.deliveries);
-    let rows = blocking(&api, move |api| api.reader.deliveries(&ids)).await??;
+    let before = event.retry_of;
+    let (rows, before) = blocking(&api, move |api| {
+        let before = before.map(|id| api.reader.event(id)).transpose()?;
+        Ok::<_, ReadError>((api.reader.deliveries(&ids)?, before.flatten()))
+    })
+    .await??;
+    let retry_of = before.map(|event| Uuid::from_u128(event.uuid));
     let sent = rows
         .iter()
         .map(|row| api.sent(row.endpoint, row.correlation))
@@ -193,6 +200,7 @@ pub(super) async fn show(
         traceparent: event.traceparent.into(),
         admitted_at: moment(event.admitted_at),
         key_expires_at: moment(event.key_expires_at),
+        retry_of,
         deliveries: sent,
     }))
 }
@@ -216,6 +224,9 @@ pub(super) struct EventView {
     admitted_at: String,
     /// From when on a repeat is a new event.
     key_expires_at: String,
+    /// The event of the same key before it, which came to nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_of: Option<Uuid>,
     deliveries: Vec<Sent>,
 }
 

@@ -84,6 +84,7 @@ impl Desk<'_> {
                 key_expires_at: self.now.plus(window_ms),
                 first_delivery: DeliveryId(0),
                 deliveries: 0,
+                retry_of: None,
                 payload,
             },
             targets,

@@ -133,6 +133,7 @@ impl Author {
             key_expires_at: self.now.plus(HOUR_MS),
             first_delivery: first,
             deliveries: u32::try_from(wish.targets.len()).unwrap(),
+            retry_of: None,
             payload: payload(event_id, wish.payload),
         };
         let mut record = self.record(entries);

@@ -2,6 +2,8 @@
 //!
 //! Absent here: random operations; see [`super::compare`].
 
+use std::sync::Arc;
+
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
 use postrider_core::event::{Event, LaneCounter};
@@ -106,7 +108,7 @@ pub fn a_refused_record_leaves_no_trace(subject: &mut dyn Subject) {
 }
 
 pub fn keys_are_unique_until_they_are_free(subject: &mut dyn Subject) {
-    let ((mut ledger, reader), mut author, _) = start(subject, NOON);
+    let ((mut ledger, mut reader), mut author, _) = start(subject, NOON);
     let records = [1, 2, 1].map(|key| author.admit(&Wish::one(key, 10)));
     let verdicts = ledger.record(&records).unwrap();
     assert_eq!(verdicts[..2], [Verdict::Recorded, Verdict::Recorded]);
@@ -121,9 +123,33 @@ pub fn keys_are_unique_until_they_are_free(subject: &mut dyn Subject) {
     let mut release = author.answer(DeliveryId(2), OutcomeKind::Reject, rejected);
     release.release = Some(EventId(2));
     let again = author.admit(&Wish::one(2, 10));
-    let (id, first) = (author.last.0, author.last.1);
+    let (mut id, mut first) = (author.last.0, author.last.1);
     record(&mut *ledger, &[release, again]);
-    assert_eq!(reader.seen(&digest(2), NOON).unwrap().unwrap().event, id);
+    let seen = reader.seen(&digest(2), NOON).unwrap().unwrap();
+    assert_eq!((seen.event, seen.released), (id, false));
+
+    // Who tries again is told which one came to nothing: the last one, over restarts too.
+    for _ in 0..2 {
+        let mut release = author.answer(first, OutcomeKind::Reject, rejected);
+        release.release = Some(id);
+        record(&mut *ledger, &[release]);
+        drop((ledger, reader));
+        let (opened, again, _) = start(subject, NOON);
+        (ledger, reader) = opened;
+        author.epoch = again.epoch;
+        let seen = reader.seen(&digest(2), NOON).unwrap().unwrap();
+        assert_eq!((seen.event, seen.released), (id, true));
+        let end = NOON.plus(HOUR_MS);
+        assert_eq!(reader.seen(&digest(2), end).unwrap(), None);
+        let mut retry = author.admit(&Wish::one(2, 10));
+        Arc::make_mut(retry.event.as_mut().unwrap()).retry_of = Some(id);
+        record(&mut *ledger, &[retry]);
+        let before = id;
+        (id, first) = (author.last.0, author.last.1);
+        assert_eq!(reader.event(id).unwrap().unwrap().retry_of, Some(before));
+        let seen = reader.seen(&digest(2), NOON).unwrap().unwrap();
+        assert_eq!((seen.event, seen.released), (id, false));
+    }
     drop((ledger, reader));
     let ((mut ledger, reader), again, _) = start(subject, NOON);
     author.epoch = again.epoch;

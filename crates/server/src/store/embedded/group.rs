@@ -479,6 +479,10 @@ impl EmbeddedLedger {
             let record = &records[at];
             if let Some(event) = record.event.as_deref() {
                 self.last_event = self.last_event.max(event.id);
+                if let Some(before) = event.retry_of {
+                    // Until now it was found for those who try again.
+                    self.keys.remove(&event.key_digest, before);
+                }
                 self.keys
                     .insert(&event.key_digest, event.id, event.key_expires_at);
                 if let Some(file) = &file {
@@ -490,9 +494,6 @@ impl EmbeddedLedger {
                 self.last_seq = self.last_seq.max(entry.seq);
             }
             self.housekeeping.entries += record.entries.len() as u64;
-        }
-        for event in &batch.releases {
-            self.keys.remove(&event.key_digest, event.id);
         }
         self.housekeeping.gone.append(&mut batch.gone);
         self.last_at = self.last_at.max(batch.at);
@@ -542,7 +543,12 @@ impl EmbeddedLedger {
 
 /// Whether an event's row says that it holds the key.
 pub(super) fn holds(row: &EventRow, key: &KeyDigest, now: Time) -> bool {
-    row.event.key_digest == *key && !row.key_released && row.event.key_expires_at > now
+    held(row, key, now) && !row.key_released
+}
+
+/// Whether it says that it holds the key, or did until it freed it.
+pub(super) fn held(row: &EventRow, key: &KeyDigest, now: Time) -> bool {
+    row.event.key_digest == *key && row.event.key_expires_at > now
 }
 
 fn absent(delivery: DeliveryId, expected: u32) -> Conflict {

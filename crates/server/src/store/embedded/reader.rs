@@ -18,7 +18,7 @@ use rusqlite::Connection;
 
 use super::day::{find_delivery, find_event, find_payload};
 use super::files::{self, LedgerFile};
-use super::group::holds;
+use super::group::{held, holds};
 use super::journal::{self, JournalError};
 use super::keys::KeysError;
 use super::row::{self, DeliveryRow, EventRow, RowError};
@@ -65,6 +65,7 @@ impl Reader for EmbeddedReader {
     fn seen(&self, key: &KeyDigest, now: Time) -> Result<Option<Seen>, ReadError> {
         let candidates = self.index(|index| self.shared.finder.find(index, key, now))?;
         let files = self.shared.files.load();
+        let mut freed: Option<Seen> = None;
         for id in candidates {
             // A file that was purged held no key that counts any more.
             let Some(file) = files::of_event(&files, id) else {
@@ -78,8 +79,14 @@ impl Reader for EmbeddedReader {
             if holds(&row, key, now) {
                 return Ok(Some(row.event.seen()));
             }
+            if held(&row, key, now) && freed.is_none_or(|seen| seen.event < id) {
+                freed = Some(Seen {
+                    released: true,
+                    ..row.event.seen()
+                });
+            }
         }
-        Ok(None)
+        Ok(freed)
     }
 
     fn lane(&self, endpoint: EndpointId, key: OrderingKey) -> Result<LaneCounter, ReadError> {

@@ -306,7 +306,10 @@ impl EmbeddedLedger {
                 let event = row.event;
                 let until = event.key_expires_at;
                 file.keys_until.fetch_max(until.0, Ordering::Relaxed);
-                if event.id <= self.keys_known || row.key_released || until <= self.last_at {
+                if let Some(before) = event.retry_of {
+                    self.keys.remove(&event.key_digest, before);
+                }
+                if event.id <= self.keys_known || until <= self.last_at {
                     continue;
                 }
                 while !self.keys.has_room(1) {

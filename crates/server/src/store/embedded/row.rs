@@ -355,6 +355,7 @@ fn pack_event(buffer: &mut Vec<u8>, event: &Event, key_released: bool) {
         .put(event.first_delivery.0.to_le_bytes())
         .put(event.deliveries.to_le_bytes())
         .put([event.urgency as u8])
+        .put(event.retry_of.map_or(0, |id| id.0).to_le_bytes())
         .text(&event.business_id)
         .text(&event.event_type)
         .text(&event.recipient)
@@ -406,6 +407,7 @@ fn unpack_event(id: u64, packed: &[u8]) -> Option<EventRow> {
         first_delivery: DeliveryId(u64::from_le_bytes(values.take()?)),
         deliveries: u32::from_le_bytes(values.take()?),
         urgency: Urgency::from_number(u8::from_le_bytes(values.take()?))?,
+        retry_of: Some(EventId(u64::from_le_bytes(values.take()?))).filter(|id| id.0 != 0),
         business_id: values.text()?,
         event_type: values.text()?,
         recipient: values.text()?,
