@@ -35,6 +35,8 @@ const PAGE: usize = 100;
 /// Makes the load.
 pub struct Script {
     dice: Dice,
+    /// Decides which freed keys are taken again.
+    retries: Dice,
     batch_max: usize,
     epoch: Epoch,
     pub now: Time,
@@ -45,6 +47,8 @@ pub struct Script {
     open: Vec<Delivery>,
     /// The keys that are taken, by whom and until when.
     keys: Vec<(KeyDigest, EventId, Time)>,
+    /// The keys that were freed, by whom and until when they are remembered.
+    freed: Vec<(KeyDigest, EventId, Time)>,
     lanes: BTreeMap<(EndpointId, OrderingKey), u64>,
 }
 
@@ -59,6 +63,7 @@ impl Script {
     pub fn new(seed: u64, batch_max: usize, epoch: Epoch) -> Script {
         Script {
             dice: Dice::new(seed),
+            retries: Dice::new(!seed),
             batch_max,
             epoch,
             now: Time(20_000 * DAY_MS + 23 * HOUR_MS),
@@ -68,6 +73,7 @@ impl Script {
             last_ticket: 0,
             open: Vec::new(),
             keys: Vec::new(),
+            freed: Vec::new(),
             lanes: BTreeMap::new(),
         }
     }
@@ -95,7 +101,8 @@ impl Script {
             if *state == State::Rejected);
         if releases && self.dice.percent(50) {
             record.release = Some(row.event);
-            self.keys.retain(|key| key.1 != row.event);
+            let held = self.keys.iter().position(|key| key.1 == row.event);
+            self.freed.extend(held.map(|at| self.keys.remove(at)));
         }
         self.push(&mut record, &mut Some(row), fact);
         Planned { record, fits: true }
@@ -156,13 +163,17 @@ impl Script {
     fn event(&mut self) -> (Event, bool) {
         let now = self.now;
         self.keys.retain(|key| key.2 > now);
+        self.freed.retain(|key| key.2 > now);
+        let retried = self.retries.percent(30).then(|| self.freed.pop()).flatten();
         let again = self
             .dice
             .percent(10)
             .then(|| self.dice.below(self.keys.len()));
         let taken = again
             .and_then(|place| self.keys.get(place))
-            .map(|key| key.0);
+            .map(|key| key.0)
+            .filter(|_| retried.is_none());
+        let key = taken.or(retried.map(|key| key.0));
         let window_ms = if self.dice.percent(30) {
             HOUR_MS
         } else {
@@ -176,7 +187,7 @@ impl Script {
             id: EventId(n),
             uuid: self.wide(),
             tenant: TenantId(1 + self.dice.below(3) as u32),
-            key_digest: taken.unwrap_or(KeyDigest(self.wide().to_le_bytes())),
+            key_digest: key.unwrap_or(KeyDigest(self.wide().to_le_bytes())),
             body_digest: BodyDigest(self.wide().to_le_bytes()),
             business_id: format!("order-{n}").into(),
             event_type: ["order.paid", "order.sent"][self.dice.below(2)].into(),
@@ -191,7 +202,7 @@ impl Script {
             key_expires_at: self.now.plus(window_ms),
             first_delivery: DeliveryId(self.last_delivery + 1),
             deliveries: 1 + self.dice.below(3) as u32,
-            retry_of: None,
+            retry_of: retried.map(|key| key.1),
             payload: (0..len)
                 .map(|_| self.dice.roll() as u8)
                 .collect::<Vec<u8>>()
@@ -303,6 +314,8 @@ pub struct World {
     journal: Vec<Entry>,
     /// The event that holds a key, and until when.
     keys: BTreeMap<KeyDigest, (EventId, Time)>,
+    /// Events that freed theirs.
+    released: BTreeSet<EventId>,
     lanes: BTreeMap<(EndpointId, OrderingKey), LaneCounter>,
     pub now: Time,
 }
@@ -320,7 +333,7 @@ impl World {
             self.events.insert(event.id, (**event).clone());
         }
         if let Some(event) = record.release {
-            self.keys.retain(|_, holder| holder.0 != event);
+            self.released.insert(event);
         }
         for entry in &record.entries {
             let mut row = self.rows.remove(&entry.delivery);
@@ -436,7 +449,10 @@ impl World {
                 let event = holder.and_then(|holder| self.events.get(&holder.0));
                 format!(
                     "{:?}",
-                    event.map(|event| (event.id, event.uuid, event.body_digest))
+                    event.map(|event| {
+                        let released = self.released.contains(&event.id);
+                        (event.id, event.uuid, event.body_digest, released)
+                    })
                 )
             }
             Question::Lane(endpoint, key) => {
@@ -470,7 +486,7 @@ impl World {
                 let seen = reader.seen(key, self.now)?;
                 format!(
                     "{:?}",
-                    seen.map(|seen| (seen.event, seen.uuid, seen.body_digest))
+                    seen.map(|seen| (seen.event, seen.uuid, seen.body_digest, seen.released))
                 )
             }
             Question::Lane(endpoint, key) => format!("{:?}", reader.lane(*endpoint, *key)?),

@@ -10,7 +10,7 @@
 //! tell, except where it had been followed by another.
 
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 /// Bytes of the log's header and of a frame's (SQLite's file format, section 4.1).
@@ -38,9 +38,7 @@ pub fn damage(path: &Path) -> io::Result<Option<String>> {
     }
     let Some(mut log) = Log::begin(&header) else {
         // The header was on the disk before anything was put behind it.
-        let mut rest = [0; FRAME_BYTES];
-        let written = fill(&mut file, &mut rest)? && rest != [0; FRAME_BYTES];
-        return Ok(written.then(|| "its header does not match its checksum".into()));
+        return Ok(any_written(&mut file)?.then(|| "its header does not match its checksum".into()));
     };
     let mut bad_frame = None;
     let mut ended = false;
@@ -125,6 +123,18 @@ fn word(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
     }
 }
 
+/// Whether anything but zeroes is left.
+fn any_written(file: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let there = file.fill_buf()?;
+        if there.is_empty() || there.iter().any(|byte| *byte != 0) {
+            return Ok(!there.is_empty());
+        }
+        let len = there.len();
+        file.consume(len);
+    }
+}
+
 /// Reads until `bytes` is full; `false` at the end of the file.
 fn fill(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
     match file.read_exact(bytes) {
@@ -194,5 +204,8 @@ mod tests {
             let expected = frame.is_none_or(|frame| frame < last_commit);
             assert_eq!(found.is_some(), expected, "a flip at {at}, frame {frame:?}");
         }
+        let mut without_its_first_page = bytes.clone();
+        without_its_first_page[..4_096].fill(0);
+        assert!(damage_of(dir.path(), &without_its_first_page).is_some());
     }
 }
