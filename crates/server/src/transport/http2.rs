@@ -23,8 +23,6 @@ use h2::{Ping, PingPong};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderValue, Uri};
-use http_body_util::BodyExt as _;
-use hyper::body::Body as _;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::answer::{self, Kept, Step};
@@ -87,7 +85,7 @@ impl Http2 {
             .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
             // None until the far side has said how many.
             .initial_max_send_streams(0)
-            .handshake(wire)
+            .handshake(wire.gathered())
             .await
             .map_err(|error| Trouble::unsent(Fault::ConnectFailed, error.to_string()))?;
         let (room, load) = (Arc::new(Room::default()), Arc::<AtomicUsize>::default());
@@ -158,7 +156,7 @@ impl Http2 {
         terms: &Terms<'_>,
     ) -> Result<Exchange, Trouble> {
         let deadline = Instant::now() + terms.response;
-        let (head, body) = absolute(request, terms.authority).await;
+        let (head, body) = absolute(request, terms.authority);
         let sent = self.sender.send_request(head, body.is_empty());
         let (answer, mut stream) = sent.map_err(|error| self.refused(&error))?;
         if !body.is_empty() {
@@ -234,9 +232,19 @@ fn poll_body(incoming: &mut h2::RecvStream, kept: &mut Kept, cx: &mut Context<'_
 }
 
 /// Moves a connection on until it ends, or until nobody uses it and nothing is under way.
+///
+/// Each request wakes it, and tokio runs what was woken last first: so it would write each request
+/// for itself. It lets whoever is ready go before it once, and then writes all there is.
 async fn drive(mut connection: Connection<Wire, Bytes>, room: Arc<Room>, mut watch: Watch) {
     let mut look = pin!(sleep(LOOK_INTERVAL));
+    let mut waited = false;
     poll_fn(|cx| {
+        waited = !waited;
+        if waited {
+            // Whoever wakes himself goes to the end of the line.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Poll::Ready(end) = Pin::new(&mut connection).poll(cx) {
             if let Err(error) = end {
                 tracing::debug!(error = words(&error), "an HTTP/2 connection ended");
@@ -315,9 +323,9 @@ impl Drop for Counted {
 
 /// The request with its target in absolute form, and without what HTTP/2 says otherwise (RFC 9113
 /// section 8.3.1); and its body, which is one piece that is there.
-async fn absolute(request: Request, authority: &Authority) -> (http::Request<()>, Bytes) {
+fn absolute(request: Request, authority: &Authority) -> (http::Request<()>, Bytes) {
     let (mut head, body) = request.into_parts();
-    let length = body.size_hint().lower();
+    let body = body.into_inner().unwrap_or_default();
     let mut target = Parts::default();
     target.scheme = Some(Scheme::HTTPS);
     target.authority = Some(authority.clone());
@@ -327,15 +335,11 @@ async fn absolute(request: Request, authority: &Authority) -> (http::Request<()>
     }
     head.version = http::Version::HTTP_2;
     head.headers.remove(HOST);
-    if length > 0 {
+    if !body.is_empty() {
         head.headers
             .entry(CONTENT_LENGTH)
-            .or_insert_with(|| HeaderValue::from(length));
+            .or_insert_with(|| HeaderValue::from(body.len()));
     }
-    let body = match body.collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(never) => match never {},
-    };
     (http::Request::from_parts(head, ()), body)
 }
 

@@ -21,6 +21,8 @@ use super::dial::Socket;
 pub(super) struct Wire {
     stream: Stream,
     gauge: Arc<Gauge>,
+    /// Whoever writes puts small pieces together by himself.
+    gathered: bool,
 }
 
 enum Stream {
@@ -59,6 +61,7 @@ impl Wire {
         Wire {
             stream: Stream::Plain(stream),
             gauge: Arc::default(),
+            gathered: false,
         }
     }
 
@@ -66,6 +69,16 @@ impl Wire {
         Wire {
             stream: Stream::Tls(Box::new(stream)),
             gauge: Arc::default(),
+            gathered: false,
+        }
+    }
+
+    /// The same, asking whoever writes to put small pieces together. Under TLS each write is a
+    /// record and a call to the system, so many requests had better be one.
+    pub(super) fn gathered(self) -> Wire {
+        Wire {
+            gathered: true,
+            ..self
         }
     }
 
@@ -162,6 +175,9 @@ impl AsyncWrite for Wire {
     }
 
     fn is_write_vectored(&self) -> bool {
+        if self.gathered {
+            return false;
+        }
         match &self.stream {
             Stream::Plain(stream) => stream.is_write_vectored(),
             Stream::Tls(stream) => stream.is_write_vectored(),

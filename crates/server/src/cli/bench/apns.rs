@@ -60,10 +60,7 @@ pub(super) async fn run(
     progress.phase("APNs: raw clients against the sink", 0);
     let request = request(&stage, &tokens)?;
     let (origin, pem) = stage.sink.apns();
-    let limit = Shot::new(origin, pem, request)
-        .await?
-        .limit(sizes.raw)
-        .await?;
+    let limit = Shot::new(origin, pem, request)?.limit(sizes.raw).await?;
     let before = stage.sink.ask("/_/apns").await?;
     let devices = devices(&stage, &key).await?;
     progress.phase("APNs: full speed", notifications);

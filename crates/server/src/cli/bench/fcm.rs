@@ -55,10 +55,7 @@ pub(super) async fn run(
     let (bearer, exchange_ms) = exchange(&stage, &own).await?;
     let request = request(&stage, &bearer)?;
     let (origin, pem) = stage.sink.tls();
-    let limit = Shot::new(origin, pem, request)
-        .await?
-        .limit(sizes.raw)
-        .await?;
+    let limit = Shot::new(origin, pem, request)?.limit(sizes.raw).await?;
     let devices = devices(&mut stage).await?;
     let expected = Expected {
         prefix: "/fcm/".into(),

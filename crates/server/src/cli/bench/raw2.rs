@@ -57,7 +57,7 @@ impl Limit {
 
 impl Shot {
     /// `request`, in the origin form that channels write, to `origin`, trusted by `ca_pem`.
-    pub(super) async fn new(origin: &str, ca_pem: &str, request: Request) -> Result<Shot, Failure> {
+    pub(super) fn new(origin: &str, ca_pem: &str, request: Request) -> Result<Shot, Failure> {
         let authority = origin.strip_prefix("https://").unwrap_or(origin);
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(cannot)?;
@@ -73,10 +73,7 @@ impl Shot {
         head.uri = Uri::try_from(format!("{origin}{}", head.uri)).map_err(cannot)?;
         head.version = Version::HTTP_2;
         head.headers.remove(HOST);
-        let body = match body.collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(never) => match never {},
-        };
+        let body = body.into_inner().unwrap_or_default();
         Ok(Shot {
             address: authority.parse().map_err(cannot)?,
             config: Arc::new(config),
