@@ -36,9 +36,9 @@ use crate::registry::WebPushKeys;
 use crate::transport::{Limits, Transport};
 
 /// Rounds of each kind of arithmetic, in turns; the best of each counts.
-const ROUNDS: usize = 20;
-/// Operations of a round.
-const ROUND_OPERATIONS: u32 = 100;
+const ROUNDS: usize = 200;
+/// Operations of a round: so few that on a busy machine some rounds are not disturbed.
+const ROUND_OPERATIONS: u32 = 10;
 /// Share of a run's events that become pushes.
 const EVENTS_SHARE: u64 = 20;
 /// Fewest pushes of a run.
