@@ -120,6 +120,10 @@ impl Trouble {
     /// name, a colon and the data that came with it.
     pub const GOAWAY: &str = "GOAWAY";
 
+    /// How the detail begins where the far side does not take our certificate: then come a colon
+    /// and its alert (RFC 8446 section 6.2).
+    pub const CERTIFICATE: &str = "our certificate was refused";
+
     /// Trouble of which it is certain that it came before the first byte of the request.
     #[must_use]
     pub fn unsent(fault: Fault, detail: impl Into<Box<str>>) -> Trouble {

@@ -17,6 +17,7 @@ use url::Host;
 use super::dial::{Dial, Socket};
 use super::guard::{NetworkPolicy, Target};
 use super::resolve::Resolve;
+use super::tls;
 use super::wire::Wire;
 use crate::channel::{Fault, Trouble};
 
@@ -41,7 +42,10 @@ pub(super) async fn connect(
     let shaking = TlsConnector::from(config.clone()).connect(name, tcp);
     match timeout_at(deadline, shaking).await {
         Ok(Ok(stream)) => Ok(Wire::tls(stream)),
-        Ok(Err(error)) => Err(Trouble::unsent(Fault::Tls, error.to_string())),
+        Ok(Err(error)) => Err(match tls::certificate_refused(&error) {
+            Some(alert) => tls::not_taken(alert),
+            None => Trouble::unsent(Fault::Tls, error.to_string()),
+        }),
         Err(_) => Err(Trouble::unsent(
             Fault::ConnectTimeout,
             "within the TLS handshake",

@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::answer::{self, Kept, Step};
 use super::http1::{Exchange, HEAD_BYTES_MAX};
 use super::room::{Place, Room};
+use super::tls;
 use super::wire::{Gauge, Wire};
 use crate::channel::{Fault, Request, Trouble};
 
@@ -91,7 +92,7 @@ impl Http2 {
         let (room, load) = (Arc::new(Room::default()), Arc::<AtomicUsize>::default());
         let watch = Watch {
             ping: connection.ping_pong(),
-            gauge,
+            gauge: Arc::clone(&gauge),
             heard: 0,
             asked: false,
             silent: 0,
@@ -100,6 +101,9 @@ impl Http2 {
         tokio::spawn(drive(connection, room.clone(), watch));
         let late = |_| Trouble::unsent(Fault::ConnectTimeout, "no SETTINGS");
         timeout_at(deadline, room.known()).await.map_err(late)?;
+        if let Some(alert) = gauge.refused() {
+            return Err(tls::not_taken(alert));
+        }
         Ok(Http2 {
             sender,
             room,

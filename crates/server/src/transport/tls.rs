@@ -14,9 +14,10 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{AlertDescription, ClientConfig, RootCertStore, SupportedProtocolVersion};
 use secrecy::ExposeSecret;
 
+use crate::channel::{Fault, Trouble};
 use crate::registry::{TlsProfile, TlsVersion};
 
 /// Servers whose sessions are remembered for one profile.
@@ -24,6 +25,30 @@ const SESSIONS_MAX: usize = 1_024;
 
 /// What the machine trusts, read once.
 static NATIVE: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+
+/// The far side's alert, if it is about our certificate (RFC 8446 section 6.2).
+pub(super) fn certificate_refused(error: &std::io::Error) -> Option<AlertDescription> {
+    use AlertDescription as Alert;
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    match error {
+        rustls::Error::AlertReceived(
+            alert @ (Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateRequired),
+        ) => Some(*alert),
+        _ => None,
+    }
+}
+
+/// What becomes of a request on a connection whose far side does not take our certificate.
+pub(super) fn not_taken(alert: AlertDescription) -> Trouble {
+    Trouble::unsent(Fault::Tls, format!("{}: {alert:?}", Trouble::CERTIFICATE))
+}
 
 /// What two profiles with the same content have in common: a digest of all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

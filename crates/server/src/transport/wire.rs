@@ -8,14 +8,16 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
+use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use super::dial::Socket;
+use super::tls::certificate_refused;
 
 /// A connection as HTTP uses it.
 pub(super) struct Wire {
@@ -36,6 +38,8 @@ pub(super) struct Gauge {
     written: AtomicU64,
     read: AtomicU64,
     probing: AtomicBool,
+    /// The far side's last word, if it was about our certificate.
+    refused: OnceLock<AlertDescription>,
 }
 
 impl Gauge {
@@ -47,6 +51,12 @@ impl Gauge {
     /// Bytes taken from it since the connection was made.
     pub(super) fn read(&self) -> u64 {
         self.read.load(Relaxed)
+    }
+
+    /// What the far side has against our certificate. In TLS 1.3 it says so only after we take the
+    /// connection to be made.
+    pub(super) fn refused(&self) -> Option<AlertDescription> {
+        self.refused.get().copied()
     }
 
     /// While set, a read asks the socket itself whether the far side has said anything, instead of
@@ -114,6 +124,11 @@ impl Wire {
         };
         let bytes = buf.filled().len() - before;
         self.gauge.read.fetch_add(bytes as u64, Relaxed);
+        if let Poll::Ready(Err(error)) = &read
+            && let Some(alert) = certificate_refused(error)
+        {
+            let _first = self.gauge.refused.set(alert);
+        }
         read
     }
 

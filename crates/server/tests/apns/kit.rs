@@ -3,7 +3,7 @@
 use postrider::fake::apns::Service;
 use postrider::registry::TlsProfile;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
 };
 
@@ -46,6 +46,9 @@ impl Pass {
     pub fn new(last_year: i32) -> Pass {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Another name for each, or one would be taken for another that signs badly.
+        let name = format!("authority {:032x}", rand::random::<u128>());
+        authority.distinguished_name.push(DnType::CommonName, name);
         let ca_key = KeyPair::generate().unwrap();
         let ca = authority.self_signed(&ca_key).unwrap();
         let mut params = CertificateParams::new(vec![APP.to_owned()]).unwrap();

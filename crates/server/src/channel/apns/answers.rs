@@ -23,6 +23,8 @@ const ID_HEADERS: [HeaderName; 2] = [
 const REASON_BYTES_MAX: usize = 128;
 /// What is added to a reason that comes again after the provider token was changed because of it.
 const AGAIN: &str = " again";
+/// What Apple calls a certificate that it does not take, where it says so in words.
+const BAD_CERTIFICATE: &str = "BadCertificate";
 
 /// What an answer means, and what else is to be done about it.
 #[derive(Debug, PartialEq, Eq)]
@@ -162,11 +164,9 @@ fn unanswered(
     reactions: &Reactions,
     trouble: Trouble,
 ) -> (Result<Outcome, Cause>, Option<Reaction>) {
-    if trouble.fault == Fault::Unprocessed
-        && let Some(words) = farewell(&trouble)
-    {
+    if let Some(reason) = said_otherwise(&trouble) {
         let reaction = reactions.react(&Said {
-            reason: &words.reason,
+            reason: &reason,
             ..Said::default()
         });
         if reaction.kind == OutcomeKind::Blocked {
@@ -180,9 +180,17 @@ fn unanswered(
     (troubled(trouble), None)
 }
 
-/// What came with a GOAWAY.
-fn farewell(trouble: &Trouble) -> Option<Words> {
-    let rest = trouble.detail.strip_prefix(Trouble::GOAWAY)?;
-    let data = rest.split_once(": ").map(|(_, data)| data)?;
-    Some(Words::read(data.as_bytes()))
+/// The reason that came with a GOAWAY, or that a TLS alert amounts to.
+fn said_otherwise(trouble: &Trouble) -> Option<String> {
+    match trouble.fault {
+        Fault::Unprocessed => {
+            let rest = trouble.detail.strip_prefix(Trouble::GOAWAY)?;
+            let data = rest.split_once(": ").map(|(_, data)| data)?;
+            Some(Words::read(data.as_bytes()).reason)
+        }
+        Fault::Tls if trouble.detail.starts_with(Trouble::CERTIFICATE) => {
+            Some(BAD_CERTIFICATE.to_owned())
+        }
+        _ => None,
+    }
 }
