@@ -21,6 +21,11 @@ const FCM_WAIT_MS: i64 = 10 * SECOND_MS;
 /// The same of Apple, shortened: worlds end before a quarter of an hour is over.
 const APNS_WAIT_MS: i64 = 60 * SECOND_MS;
 
+/// The HTTP status codes that receivers answer with.
+pub const CODES: [u16; 18] = [
+    200, 204, 299, 302, 400, 401, 404, 408, 410, 413, 418, 425, 429, 451, 500, 502, 503, 504,
+];
+
 /// What comes back to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -72,8 +77,8 @@ impl Receiver {
             Behaviour::Takes(after_ms) => (true, says(200, None), after_ms),
             Behaviour::Says(code, wait) => (chance && may_act(code), says(code, wait), 2),
             // Connections are refused and reset before a request gets here.
-            Behaviour::Refuses | Behaviour::ResetsBefore => (false, lost(), 1),
-            Behaviour::ResetsAfter => (chance, lost(), 3),
+            Behaviour::Refuses | Behaviour::ResetsBefore => (false, cut_off(), 1),
+            Behaviour::ResetsAfter => (chance, cut_off(), 3),
             Behaviour::Hangs => (chance, Answer::Silence, 0),
             Behaviour::PretendsToTake => (false, says(200, None), 2),
             Behaviour::TakesAndFails => (true, says(500, None), 2),
@@ -99,16 +104,19 @@ fn may_act(code: u16) -> bool {
     code == 408 || code >= 500 || (200..300).contains(&code)
 }
 
-/// What a channel makes of an answer. Those to devices differ from webhooks in that refused
-/// credentials are a matter of the route, that an unknown address is gone, and that providers ask
-/// for a shortest wait.
+/// What a channel makes of an answer that says nothing but its code. Those to devices differ from
+/// webhooks in that refused credentials are a matter of the route, and that providers ask for a
+/// shortest wait.
 #[must_use]
 pub fn says(channel: Channel, code: u16, retry_after_s: Option<i64>) -> Outcome {
     let outcome = to_webhook(code, retry_after_s);
     let (kind, cause) = match (channel, code) {
         (Channel::Webhook, _) => return outcome,
         (_, 401 | 403) => (OutcomeKind::Blocked, Cause::AuthFailure),
-        (Channel::WebPush | Channel::Fcm, 404) => (OutcomeKind::Gone, Cause::Gone),
+        (Channel::WebPush, 404) => (OutcomeKind::Gone, Cause::Gone),
+        // Without a word on the token it is the project that is not there.
+        (Channel::Fcm, 404) => (OutcomeKind::Blocked, Cause::NotFound),
+        (Channel::Apns, 425) | (Channel::Fcm, 410) => (OutcomeKind::Reject, Cause::Unresolved),
         _ => (outcome.kind, outcome.cause),
     };
     let wait_min_ms = match (channel, code) {
@@ -152,9 +160,13 @@ fn to_webhook(code: u16, retry_after_s: Option<i64>) -> Outcome {
 }
 
 /// The connection ended after request bytes had been written.
-fn lost() -> Answer {
-    let outcome = Outcome::bare(OutcomeKind::Unknown, Cause::ConnectionLost);
-    Answer::Outcome(Box::new(outcome))
+#[must_use]
+pub fn lost() -> Outcome {
+    Outcome::bare(OutcomeKind::Unknown, Cause::ConnectionLost)
+}
+
+fn cut_off() -> Answer {
+    Answer::Outcome(Box::new(lost()))
 }
 
 /// The provider refused our credentials.

@@ -521,8 +521,11 @@ fn wait((name, value): Field) -> Result<Option<i64>, Broken> {
 #[cfg(test)]
 mod tests {
     use super::{Action, Reactions, Said, Scope, lies_in};
+    use crate::channel::{apns, fcm, web_push};
     use postrider_core::cause::Cause;
+    use postrider_core::endpoint::Channel;
     use postrider_core::outcome::OutcomeKind::{Gone, Reject, Retry, Throttle};
+    use postrider_sim::remote;
 
     /// A table of these rows with two services.
     fn table(rows: &str) -> String {
@@ -542,6 +545,31 @@ two = ["two.example", "two.test"]
     fn fault(rows: &str) -> String {
         let text = table(rows);
         Reactions::parse("t.toml", &text).unwrap_err().to_string()
+    }
+
+    /// The simulator's providers speak no HTTP: what their answers mean is written down there again.
+    #[test]
+    fn the_simulator_takes_providers_for_the_same() {
+        let tables = [
+            (Channel::WebPush, web_push::REACTIONS),
+            (Channel::Apns, apns::REACTIONS),
+            (Channel::Fcm, fcm::REACTIONS),
+        ];
+        for (channel, text) in tables {
+            let table = Reactions::parse(channel.name(), text).unwrap();
+            for http_status in remote::CODES {
+                let reaction = table.react(&Said {
+                    service: "",
+                    http_status,
+                    reason: "",
+                    body: &[],
+                });
+                let taken = remote::says(channel, http_status, None);
+                let acted = (taken.may_have_acted, reaction.may_have_acted);
+                assert_eq!(taken.kind, reaction.kind, "{channel:?} {http_status}");
+                assert_eq!(acted.0, acted.1, "{channel:?} {http_status}");
+            }
+        }
     }
 
     #[test]

@@ -121,9 +121,11 @@ mod tests {
     use crate::channel::{Answer, Attempted, Fault, Progress, Response, Trouble};
     use http::{HeaderMap, HeaderValue};
     use postrider_core::cause::Cause;
+    use postrider_core::endpoint::Channel;
     use postrider_core::outcome::OutcomeKind::{self, *};
     use postrider_core::outcome::{EVIDENCE_BYTES_MAX, Outcome};
     use postrider_core::time::Time;
+    use postrider_sim::remote;
 
     fn said(http_status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Outcome {
         let mut map = HeaderMap::new();
@@ -207,6 +209,44 @@ mod tests {
             };
             assert_eq!(outcome, expected);
             assert_eq!(outcome.evidence.is_empty(), kind == Accept, "{status}");
+        }
+    }
+
+    /// The simulator's receivers speak no HTTP: what their answers mean is written down there again.
+    #[test]
+    fn the_simulator_takes_answers_for_the_same() {
+        for status in 0..=999 {
+            for (headers, seconds) in [(&[][..], None), (&[("retry-after", "5")][..], Some(5))] {
+                let taken = remote::says(Channel::Webhook, status, seconds);
+                let outcome = Outcome {
+                    latency_ms: 0,
+                    evidence: [].into(),
+                    ..said(status, headers, "words")
+                };
+                assert_eq!(taken, outcome);
+            }
+        }
+        let troubles = [
+            (Fault::ConnectRefused, remote::unsent(Cause::ConnectRefused)),
+            (Fault::ConnectFailed, remote::unsent(Cause::ConnectFailed)),
+            (Fault::ConnectTimeout, remote::unsent(Cause::ConnectTimeout)),
+            (Fault::Lost, remote::lost()),
+            (Fault::ResponseTimeout, remote::timed_out()),
+        ];
+        for (fault, taken) in troubles {
+            let progress = match taken.unsent {
+                true => Progress::Unsent,
+                false => Progress::Begun,
+            };
+            let Attempted::Answered(outcome) = trouble(fault, progress) else {
+                panic!("{fault:?} is no attempt")
+            };
+            let outcome = Outcome {
+                latency_ms: 0,
+                evidence: [].into(),
+                ..outcome
+            };
+            assert_eq!(taken, outcome, "{fault:?}");
         }
     }
 
