@@ -1,10 +1,12 @@
 //! Signatures, judged by others: real hand-overs are caught by a listener and verified by the
-//! `stripe` and `standardwebhooks` packages from PyPI, which are installed under `target/` once.
+//! `stripe` and `standardwebhooks` packages from PyPI, which `package_kit` installs.
 
+#[allow(dead_code, reason = "a test of its own uses its own part of it")]
+mod package_kit;
 mod wire_kit;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -40,38 +42,9 @@ for line in sys.stdin:
     ]))
 "#;
 
-/// The interpreter that has the packages. Installed at the first use, and kept.
+/// The interpreter that has the packages.
 fn interpreter() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    // Each test may be a process of its own, so a lock in memory would not do.
-    let turn = std::fs::File::create(target.join("signature-verifiers.lock")).unwrap();
-    turn.lock().unwrap();
-    let home = target.join("signature-verifiers");
-    let python = home.join("bin/python");
-    let installed = home.join(PACKAGES.join("-"));
-    if !installed.exists() {
-        run(Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&home));
-        let pip = [
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ];
-        run(Command::new(&python).args(pip).args(PACKAGES));
-        std::fs::write(&installed, "").unwrap();
-    }
-    python
-}
-
-fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {words}");
+    package_kit::pypi("signature-verifiers", &PACKAGES).join("bin/python")
 }
 
 /// What both packages think of each case.

@@ -1,13 +1,12 @@
-//! Other people's senders against the fake: npm `apns2` and `@parse/node-apn`, installed under
-//! `target/` once. What they were told is held against what the real service would have told them.
+//! Other people's senders against the fake: npm `apns2` and `@parse/node-apn`. What they were told is held against what the real service would have told them.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use postrider::fake::apns::{Act, Apns, Device, Script, Service, Settings, Wanted};
 use serde_json::{Value, json};
 
 use super::kit::{APP, Key, token};
+use crate::package_kit;
 
 /// The senders, at the versions this was written against.
 const PACKAGES: [&str; 2] = ["apns2@12.2.0", "@parse/node-apn@8.1.0"];
@@ -64,36 +63,12 @@ const send = async (one) => {
 })();
 "#;
 
-/// Where the packages are. Installed at the first use, and kept.
-fn packages() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    // Each test may be a process of its own, so a lock in memory would not do.
-    let turn = std::fs::File::create(target.join("apns-senders.lock")).unwrap();
-    turn.lock().unwrap();
-    let home = target.join("apns-senders");
-    let installed = home.join(PACKAGES.join("-").replace(['/', '@'], "_"));
-    if !installed.exists() {
-        std::fs::create_dir_all(&home).unwrap();
-        std::fs::write(home.join("package.json"), "{\"private\":true}\n").unwrap();
-        let output = Command::new("npm")
-            .args(["install", "--no-audit", "--no-fund", "--ignore-scripts"])
-            .args(PACKAGES)
-            .current_dir(&home)
-            .output()
-            .unwrap();
-        let words = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "npm: {words}");
-        std::fs::write(&installed, "").unwrap();
-    }
-    home
-}
-
 /// What a sender was told in each case.
 async fn told(script: &'static str, given: Value) -> Vec<Value> {
     let run = tokio::task::spawn_blocking(move || {
         let mut node = Command::new("node")
             .args(["-e", script])
-            .current_dir(packages())
+            .current_dir(package_kit::npm("apns-senders", &PACKAGES))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

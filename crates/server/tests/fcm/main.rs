@@ -6,4 +6,7 @@ mod engine;
 #[path = "../node_kit/mod.rs"]
 #[allow(dead_code, reason = "a test of its own uses its own part of it")]
 mod node_kit;
+#[path = "../package_kit/mod.rs"]
+#[allow(dead_code, reason = "a test of its own uses its own part of it")]
+mod package_kit;
 mod schema;

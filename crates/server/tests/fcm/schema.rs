@@ -1,10 +1,9 @@
 //! Every request to FCM, held against the schema that Google publishes: the discovery document of
-//! the HTTP v1 API, out of the `google-api-python-client` package from PyPI, which is installed
-//! under `target/` once. So is the fake, which must know no field that Google does not, and all
+//! the HTTP v1 API, out of the `google-api-python-client` package from PyPI. So is the fake, which must know no field that Google does not, and all
 //! that it does.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -17,6 +16,8 @@ use postrider_core::time::Time;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::package_kit;
+
 /// The package, at the version this was written against; its document is of 2026-10-23.
 const PACKAGE: &str = "google-api-python-client==2.202.0";
 const DOCUMENT: &str = "googleapiclient/discovery_cache/documents/fcm.v1.json";
@@ -24,47 +25,22 @@ const DOCUMENT: &str = "googleapiclient/discovery_cache/documents/fcm.v1.json";
 const NOW: Time = Time(1_795_000_000_500);
 const REPLACE_KEY: &str = "0123456789abcdefghijklmnopqrstuv";
 
-/// The schemas of the document, by name. Installed at the first use, and kept.
+/// The schemas of the document, by name.
 fn schemas() -> &'static Value {
     static SCHEMAS: OnceLock<Value> = OnceLock::new();
     SCHEMAS.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        // Each test may be a process of its own, so a lock in memory would not do.
-        let turn = std::fs::File::create(target.join("fcm-schema.lock")).unwrap();
-        turn.lock().unwrap();
-        let home = target.join("fcm-schema");
-        let packages = home.join("packages");
-        let installed = home.join(PACKAGE);
-        if !installed.exists() {
-            run(Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&home));
-            let pip = [
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-            ];
-            run(Command::new(home.join("bin/python"))
-                .args(pip)
-                .args(["--no-deps", PACKAGE, "--target"])
-                .arg(&packages));
-            std::fs::write(&installed, "").unwrap();
-        }
+        let home = package_kit::pypi("fcm-schema", &["--no-deps", PACKAGE]);
+        let where_from = "import sysconfig; print(sysconfig.get_path('purelib'), end='')";
+        let said = Command::new(home.join("bin/python"))
+            .args(["-c", where_from])
+            .output()
+            .unwrap();
+        let packages = PathBuf::from(String::from_utf8(said.stdout).unwrap());
         let text = std::fs::read_to_string(packages.join(DOCUMENT)).unwrap();
         let document: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(document["revision"], "20261023");
         document["schemas"].clone()
     })
-}
-
-fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {words}");
 }
 
 /// What of `value` does not fit `schema`, with where it is.

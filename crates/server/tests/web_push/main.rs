@@ -3,6 +3,8 @@
 //! Postrider encrypts, which proves that real browsers can.
 
 mod others;
+#[path = "../package_kit/mod.rs"]
+mod package_kit;
 
 use std::sync::Arc;
 

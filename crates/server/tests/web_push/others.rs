@@ -1,12 +1,14 @@
-//! Other people's packages, installed under `target/` once, and asked over their standard input.
+//! Other people's packages, asked over their standard input.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use serde_json::Value;
 use tempfile::TempPath;
+
+use crate::package_kit;
 
 /// The packages, at the versions this was written against.
 const PYPI: [&str; 2] = ["pywebpush==2.5.0", "http_ece==1.2.1"];
@@ -25,16 +27,17 @@ pub struct Other {
 impl Other {
     /// Both of them. What they reach over TLS is trusted by this PEM.
     pub fn both(ca_pem: &str) -> [Other; 2] {
-        let home = homes();
+        let npm = package_kit::npm("web-push-npm", &NPM);
+        let pypi = package_kit::pypi("web-push-pypi", &PYPI);
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/web_push");
         let pem = tempfile::NamedTempFile::new().expect("a file for the certificate");
         std::fs::write(&pem, ca_pem).expect("it can be written");
         let pem = Arc::new(pem.into_temp_path());
         let mut node = Command::new("node");
         node.arg(scripts.join("other.js"))
-            .arg(&home.npm)
+            .arg(&npm)
             .env("NODE_EXTRA_CA_CERTS", pem.as_os_str());
-        let mut python = Command::new(home.venv.join("bin/python"));
+        let mut python = Command::new(pypi.join("bin/python"));
         python
             .arg(scripts.join("other.py"))
             .env("REQUESTS_CA_BUNDLE", pem.as_os_str());
@@ -73,51 +76,4 @@ impl Drop for Other {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-struct Homes {
-    npm: PathBuf,
-    venv: PathBuf,
-}
-
-/// Where the packages are. Installed at the first use, and kept.
-fn homes() -> Homes {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    // Each test may be a process of its own, so a lock in memory would not do.
-    let turn = std::fs::File::create(target.join("web-push-packages.lock")).unwrap();
-    turn.lock().unwrap();
-    let home = target.join("web-push-packages");
-    let homes = Homes {
-        npm: home.join("npm"),
-        venv: home.join("venv"),
-    };
-    let installed = home.join([PYPI.join("-"), NPM.join("-")].join("-"));
-    if !installed.exists() {
-        std::fs::create_dir_all(&homes.npm).unwrap();
-        run(Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&homes.venv));
-        let pip = [
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ];
-        run(Command::new(homes.venv.join("bin/python"))
-            .args(pip)
-            .args(PYPI));
-        let npm = ["install", "--silent", "--no-fund", "--no-audit", "--prefix"];
-        run(Command::new("npm").args(npm).arg(&homes.npm).args(NPM));
-        std::fs::write(&installed, "").unwrap();
-    }
-    homes
-}
-
-fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {words}");
 }

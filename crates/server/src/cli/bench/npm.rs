@@ -15,7 +15,7 @@ use tokio::process::Command;
 use crate::cli::failure::Failure;
 
 /// Where `cargo xtask bench` and the tests install packages, as seen from Cargo's target directory.
-const HOMES: [&str; 2] = ["bench-packages", "tmp/web-push-packages/npm"];
+const HOMES: [&str; 2] = ["bench-packages", "tmp/web-push-npm"];
 /// How the script ends where there is no such package.
 const NO_PACKAGE: i32 = 77;
 
