@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use postrider_core::plant::Plant;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::failure::{Failure, Outcome};
@@ -36,7 +36,8 @@ pub struct Args {
     /// For development: on loopback only, with a tenant, a key, a sink, and lines to try
     #[arg(long)]
     dev: bool,
-    /// Where the sink of a development engine listens
+    /// Where the sink of a development engine listens; browsers and Apple's protocol reach it at the
+    /// next port and the one after
     #[arg(long, value_name = "ADDRESS", default_value = dev::SINK, requires = "dev")]
     sink: SocketAddr,
     /// A known way to be wrong, by which checkers are shown to bite
@@ -68,10 +69,10 @@ pub fn run(args: &Args) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::no("the runtime could not be started").because(error))?;
-    runtime.block_on(serve(&config, args))
+    runtime.block_on(serve(config, args))
 }
 
-async fn serve(config: &Config, args: &Args) -> Outcome {
+async fn serve(mut config: Config, args: &Args) -> Outcome {
     // A port that is taken is found out before the data directory is touched.
     let listener = listen(config.server.listen).await?;
     let admin = match config.server.admin_listen {
@@ -79,6 +80,11 @@ async fn serve(config: &Config, args: &Args) -> Outcome {
         None => None,
     };
     let address = listener.local_addr().unwrap_or(config.server.listen);
+    let fakes = match args.dev {
+        true => dev::fakes(&mut config, args.sink).await,
+        false => None,
+    };
+    let config = &config;
     let metrics = Arc::new(Metrics::default());
     let node = Node::start(config, &metrics, args.plant).map_err(|error| {
         Failure::no("the engine does not start")
@@ -88,7 +94,7 @@ async fn serve(config: &Config, args: &Args) -> Outcome {
     let (ending, draining) = watch::channel(false);
     let api = Arc::new(api(config, &node, metrics, draining.clone()));
     let dev = match args.dev {
-        true => Some(Dev::prepare(config, &node, address, args.sink).await?),
+        true => Some(Dev::prepare(config, &node, address, fakes)?),
         false => None,
     };
     let metrics = Arc::clone(&api.metrics);
@@ -105,10 +111,12 @@ async fn serve(config: &Config, args: &Args) -> Outcome {
             async move { http::serve(listener, router, &limits, metrics, draining).await },
         );
     tracing::info!(%address, dir = %config.store.dir.display(), "serving");
+    // Heard from now on: whoever reads what comes next may ask at once.
+    let mut asked = Asked::listen()?;
     if let Some(dev) = &dev {
         dev.introduce();
     }
-    asked_to_end().await?;
+    asked.wait().await;
     tracing::info!("ending: nothing new is taken, what is under way may finish");
     // Whoever listens has ended already if nobody receives it.
     let _ = ending.send(true);
@@ -161,14 +169,25 @@ fn api(
     }
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn asked_to_end() -> Outcome {
-    let no_signals = |error| Failure::no("signals cannot be received").because(error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT.
+struct Asked {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Asked {
+    fn listen() -> Result<Asked, Failure> {
+        let no_signals = |error| Failure::no("signals cannot be received").because(error);
+        Ok(Asked {
+            terminate: signal(SignalKind::terminate()).map_err(no_signals)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(no_signals)?,
+        })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -35,7 +35,14 @@ GET    /_/tally            what was counted
 POST   /_/push/subscribe   push subscriptions without a user agent, {"count":1,"key":"..."}
 POST   /_/push/end         ends one as its user agent would, {"endpoint":"..."}
 GET    /_/push/history     what became of pushes, a JSON object a line; ?endpoint=
+GET    /_/browser          a page that subscribes the browser that opens it, #<public key>,<API>,<key>
 "#;
+
+/// The page that subscribes a browser, and the worker that shows what comes: the one that is
+/// shipped.
+const PAGE: &str = include_str!("push/page.html");
+const WORKER_PATH: &str = "/_/browser/postrider-sw.js";
+const WORKER: &str = include_str!("../../../../clients/web/postrider-sw.js");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,6 +124,7 @@ pub(super) async fn answer(
             let token = asked.endpoint.as_deref().map(last_part);
             lines(&state.push.history(token))
         }),
+        (&Method::GET, path @ ("/_/browser" | WORKER_PATH)) => Ok(browser(path)),
         (method, path) if path.starts_with("/_/apns") => {
             let service = state.apns.get();
             match service.and_then(|it| apns::admin::answer(it, method, &head.uri, &body)) {
@@ -132,6 +140,19 @@ pub(super) async fn answer(
         }
     };
     Ok(done.unwrap_or_else(|why| refusal(StatusCode::BAD_REQUEST, &why)))
+}
+
+fn browser(path: &str) -> Response<Reply> {
+    if path != WORKER_PATH {
+        return text("text/html; charset=utf-8", PAGE);
+    }
+    let mut response = text("text/javascript; charset=utf-8", WORKER);
+    // The page is above the worker's own directory.
+    let scope = HeaderValue::from_static("/_/browser");
+    response
+        .headers_mut()
+        .insert("service-worker-allowed", scope);
+    response
 }
 
 fn set(state: &State, body: &Bytes) -> Result<Response<Reply>, String> {

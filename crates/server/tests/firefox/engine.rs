@@ -29,7 +29,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts an engine that may reach a push service on this machine, with a route for browsers.
+    /// Starts an engine that may reach a push service on this machine, and knows browsers.
     pub async fn start(push_service: SocketAddr) -> Engine {
         let place = tempfile::tempdir().expect("a directory");
         let address = format!("127.0.0.1:{}", port().await);
@@ -72,9 +72,9 @@ impl Engine {
             key: key.expect("it is up in time"),
             public_key: String::new(),
         };
-        let keys = json!({ "subject": "mailto:shop@example.com" });
-        let route = json!({ "name": "browsers", "web_push": keys });
-        let route = engine.ask(Method::POST, "/v1/routes", route).await;
+        let route = engine
+            .ask(Method::GET, "/v1/routes/browsers", Value::Null)
+            .await;
         engine.public_key = route["public_keys"][0].as_str().expect("a key").to_owned();
         engine
     }

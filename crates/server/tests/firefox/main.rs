@@ -13,12 +13,15 @@ mod site;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use postrider::fake::push::{End, Missing, Parcel, Passage};
+use postrider::fake::push::{ACKNOWLEDGED, End, Missing, Parcel, Passage};
 use postrider::fake::{Fake, Settings};
 use serde_json::{Value, json};
 
 use firefox::Firefox;
 use site::Site;
+
+/// Longest wait for the browser.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Some application's public key (RFC 8292 section 2.4). Nothing is signed with it here.
 const PUBLIC_KEY: &str =
@@ -196,4 +199,50 @@ fn receipts_of(site: &Site) -> Vec<Value> {
         .collect();
     receipts.sort_by_key(Value::to_string);
     receipts
+}
+
+/// Presses the button of the fake's own page, and tells what the page says then.
+const PRESS: &str = r#"
+    const told = document.querySelector("pre");
+    const said = new Promise((resolve) => {
+        new MutationObserver(() => resolve()).observe(told, { childList: true });
+    });
+    document.querySelector("button").click();
+    await said;
+    return told.textContent;
+"#;
+
+#[tokio::test]
+async fn the_fakes_own_page_makes_a_device_of_a_browser() {
+    let mut world = World::start().await;
+    let page = format!(
+        "{}#{PUBLIC_KEY},http://api,secret",
+        world.fake.url("/_/browser")
+    );
+    world.firefox.open(&page).await;
+    let said = world.firefox.page(PRESS, Value::Null).await;
+    let said = said.as_str().expect("text");
+    assert!(
+        said.contains("curl http://api/v1/devices -H 'Authorization: Bearer secret'"),
+        "{said}"
+    );
+    let device = said.split('\'').nth(3).expect("a body");
+    let device: Value = serde_json::from_str(device).expect("JSON");
+    let registration = &device["web_push"];
+    let key = world
+        .fake
+        .push()
+        .key(&token(registration))
+        .expect("it is subscribed");
+    assert_eq!(key.as_deref(), Some(PUBLIC_KEY));
+    world.push(registration, r#"{"notification":{"title":"hi"}}"#);
+    let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
+    let shown = async {
+        while world.fake.push().history(None)[0].end != End::Acknowledged {
+            look.tick().await;
+        }
+    };
+    let shown = tokio::time::timeout(PATIENCE, shown).await;
+    shown.expect("its worker takes what comes");
+    assert_eq!(world.fake.push().history(None)[0].code, ACKNOWLEDGED);
 }

@@ -492,6 +492,8 @@ impl Nature {
             Nature::Accepts => false,
             Nature::Relents(cause) => at_most_once && rejected(cause),
             Nature::Refuses(cause) => rejected(cause),
+            // What was unknown until the time to live ended was never told that nobody is there.
+            Nature::Gone if lapsed => row.cause != Cause::Gone,
             Nature::Gone | Nature::Leaves => {
                 rejected(Cause::Gone) || row.cause == Cause::EndpointRetired
             }

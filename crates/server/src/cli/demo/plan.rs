@@ -13,6 +13,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
+use super::evidence::Nature;
 pub(crate) use devices::{Fault, Presence, Trouble};
 pub(crate) use receivers::{Receiver, Way};
 
@@ -222,11 +223,14 @@ fn event(rng: &mut StdRng, tenants: &[Tenant], number: usize, quotas: &mut Quota
         8..16 => To::Receivers(several(rng, receivers)),
         _ => To::Receivers(vec![one(rng, tenant, receivers, quotas)]),
     };
-    let hopeless = match &to {
-        To::Receivers(places) => places.iter().any(|&at| receivers[at].is_hopeless()),
+    let any = |holds: &dyn Fn(&Receiver) -> bool| match &to {
+        To::Receivers(places) => places.iter().any(|&at| holds(&receivers[at])),
         _ => false,
     };
-    let ordered = !hopeless && rng.random_bool(0.4);
+    let hopeless = any(&Receiver::is_hopeless);
+    // Whose order ends in the middle has none to be held to.
+    let ends = any(&|receiver| receiver.nature == Nature::Leaves);
+    let ordered = !hopeless && !ends && rng.random_bool(0.4);
     let pad = "x".repeat(rng.random_range(0..240));
     let id = format!("{}-{number:06}", tenants[tenant].name);
     Planned {

@@ -1,5 +1,5 @@
 //! What a development engine has besides: a tenant, two people, keys, a sink that verifies
-//! signatures, and lines to try.
+//! signatures and is every push provider too, and lines to try.
 //!
 //! Absent here: anything that an engine in earnest would use. It listens on loopback only.
 
@@ -12,12 +12,16 @@ use std::path::Path;
 use postrider_core::id::TenantId;
 use secrecy::ExposeSecret as _;
 
+use crate::channel::web_push::vapid;
 use crate::cli::client::{DEV_FILE, DevFile};
 use crate::cli::failure::Failure;
 use crate::cli::show;
 use crate::config::{Config, LogFormat, Network};
 use crate::fake::{Behaviour, Fake, Settings};
-use crate::registry::{EndpointDraft, KeyDraft, Registry, RegistryError, Role, TlsProfile};
+use crate::registry::{
+    Credentials, EndpointDraft, KeyDraft, Registry, RegistryError, Role, RouteDraft, TlsProfile,
+    VapidKey,
+};
 use crate::run::Node;
 
 /// Where the sink listens where nothing else is said.
@@ -26,6 +30,9 @@ pub const SINK: &str = "127.0.0.1:8460";
 const TENANT: &str = "dev";
 /// Recipients with one endpoint each, at the sink.
 const PEOPLE: [&str; 2] = ["anna", "bo"];
+/// The route to browsers, and who answers for it.
+const BROWSERS: &str = "browsers";
+const SUBJECT: &str = "mailto:dev@example.com";
 /// Networks that a development engine may deliver to.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 /// Bytes of each body that the sink keeps.
@@ -35,6 +42,37 @@ const BODY_KEEP_BYTES: usize = 1_024;
 pub struct Dev {
     file: DevFile,
     sink: Option<Fake>,
+    /// What pages subscribe with.
+    browser_key: String,
+}
+
+/// Starts the sink and the push providers, and lets the engine reach them. Without them it is as
+/// good; another development engine may have the ports.
+pub async fn fakes(config: &mut Config, sink: SocketAddr) -> Option<Fake> {
+    let after = |ports| {
+        let port = match sink.port() {
+            0 => 0,
+            port => port.saturating_add(ports),
+        };
+        Some(SocketAddr::new(sink.ip(), port))
+    };
+    let settings = Settings {
+        listen: sink,
+        browsers: after(1),
+        apns: after(2),
+        body_keep_bytes: BODY_KEEP_BYTES,
+        ..Settings::default()
+    };
+    match Fake::start(settings).await {
+        Ok(fake) => {
+            config.push.extra_hosts.push(fake.address().to_string());
+            Some(fake)
+        }
+        Err(error) => {
+            eprintln!("no sink is started: {error}; --sink names another address");
+            None
+        }
+    }
 }
 
 /// Makes a configuration fit for development, or says why it cannot be.
@@ -63,11 +101,11 @@ pub fn adjust(config: &mut Config) -> Result<(), Failure> {
 
 impl Dev {
     /// Makes what is not there yet from an earlier start, and leaves word for the other verbs.
-    pub async fn prepare(
+    pub fn prepare(
         config: &Config,
         node: &Node,
         address: SocketAddr,
-        sink: SocketAddr,
+        sink: Option<Fake>,
     ) -> Result<Dev, Failure> {
         let directory = &config.store.dir;
         let not_made = |error: RegistryError| {
@@ -90,23 +128,15 @@ impl Dev {
         write(directory, &file).map_err(|error| {
             Failure::no(format!("{DEV_FILE} could not be written")).because(error)
         })?;
-        let settings = Settings {
-            listen: sink,
-            body_keep_bytes: BODY_KEEP_BYTES,
-            ..Settings::default()
-        };
-        // Without a sink the engine is as good; another development engine may have the port.
-        let sink = match Fake::start(settings).await {
-            Ok(sink) => Some(sink),
-            Err(error) => {
-                eprintln!("no sink is started: {error}; --sink names another address");
-                None
-            }
-        };
         if let Some(sink) = &sink {
             settle(&node.registry, node, tenant, sink).map_err(not_made)?;
         }
-        Ok(Dev { file, sink })
+        let browser_key = browsers(node, tenant).map_err(not_made)?;
+        Ok(Dev {
+            file,
+            sink,
+            browser_key,
+        })
     }
 
     /// Says where everything is, and three lines to try.
@@ -122,6 +152,7 @@ impl Dev {
                 sink.url("/"),
                 sink.url("/_/requests")
             );
+            page += &self.providers(sink);
         }
         let event = r#"{"type":"greeting.sent","recipient":"anna","payload":{"text":"hi"}}"#;
         page += &format!("\ncurl -s {url}/v1/events {bearer} -d '{event}'\n");
@@ -132,6 +163,60 @@ impl Dev {
         };
         show::out(&page);
     }
+
+    /// The push providers, and how a browser of one's own becomes a device.
+    fn providers(&self, sink: &Fake) -> String {
+        let (Some(browsers), Some(apns)) = (sink.browsers_url(), sink.apns()) else {
+            return String::new();
+        };
+        let DevFile {
+            url, tenant_key, ..
+        } = &self.file;
+        let (key, apns) = (&self.browser_key, apns.origin());
+        let page = format!("{}#{key},{url},{tenant_key}", sink.url("/_/browser"));
+        format!(
+            "push  {}  (browsers and Firebase; Apple: {apns}; how: {})\n\n\
+             A Firefox as one of anna's devices, in a profile for nothing else:\n\
+             p=$(mktemp -d); echo 'user_pref(\"dom.push.serverURL\", \"{browsers}\");' > $p/user.js\n\
+             echo 'user_pref(\"dom.push.testing.allowInsecureServerURL\", true);' >> $p/user.js\n\
+             firefox --no-remote --profile $p '{page}'\n",
+            sink.url("/"),
+            sink.url("/_/")
+        )
+    }
+}
+
+/// The route to browsers, made at the first start; the key that pages subscribe with.
+fn browsers(node: &Node, tenant: TenantId) -> Result<String, RegistryError> {
+    let now = node.clock.now();
+    let routes = node.registry.routes(tenant);
+    let route = match routes.into_iter().find(|route| route.name == BROWSERS) {
+        Some(route) => route,
+        None => {
+            let private = vapid::VapidKey::generate();
+            let public = vapid::VapidKey::parse(&private);
+            let public = public.map_or_else(|_| String::new(), |key| key.public().to_owned());
+            let keys = vec![VapidKey {
+                public,
+                private,
+                created_at: now,
+            }];
+            let subject = SUBJECT.to_owned();
+            let draft = RouteDraft {
+                name: BROWSERS.to_owned(),
+                credentials: Credentials::WebPush { subject, keys },
+                server: None,
+                tls: TlsProfile::default(),
+            };
+            node.registry.create_route(tenant, draft, now)?
+        }
+    };
+    Ok(match &route.credentials {
+        Credentials::WebPush { keys, .. } => keys
+            .first()
+            .map_or_else(String::new, |key| key.public.clone()),
+        _ => String::new(),
+    })
 }
 
 /// An endpoint at the sink for each person who has none, and its secret told to the sink.

@@ -122,6 +122,18 @@ impl Sight<'_> {
         }
     }
 
+    /// Whether an attempt to which a request can belong was under way at this moment: that cannot
+    /// be called back, however long it takes.
+    fn began_before(&self, hit: &Record, moment_us: u64) -> bool {
+        let rows = self
+            .rows
+            .get(&*hit.correlation_id)
+            .map_or(&[][..], Vec::as_slice);
+        let moment_ms = i64::try_from(moment_us / 1_000).unwrap_or(i64::MAX);
+        let mut steps = rows.iter().flat_map(|row| &row.entries);
+        steps.any(|step| step.says == Says::Opened && step.at_ms <= moment_ms)
+    }
+
     /// Every device: still known, and retired if and only if its provider said that it is gone.
     pub(super) fn retired(&self, findings: &mut Findings) {
         let mut by_path: HashMap<&str, Vec<&Record>> = HashMap::new();
@@ -169,7 +181,10 @@ impl Sight<'_> {
                 ),
                 Some(_) => {}
             }
-            let late = |hit: &&&Record| hit.arrived_us > retired_us + LINGERING_US_MAX;
+            let late = |hit: &&&Record| {
+                hit.arrived_us > retired_us + LINGERING_US_MAX
+                    && !self.began_before(hit, retired_us)
+            };
             let late = hits.iter().filter(late).count();
             if late > 0 {
                 let what = format!("{late} requests came after it was retired");

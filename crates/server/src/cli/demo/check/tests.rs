@@ -203,10 +203,16 @@ fn devices_that_are_forgotten_or_retired_wrongly_are_found() {
             .push(asked("i", Guarantee::AtLeastOnce, "/left", None));
         let mut gone = row("i", Guarantee::AtLeastOnce, "/left", None);
         (gone.state, gone.cause) = (State::Rejected, Cause::Gone);
+        gone.entries[1].at_ms = 59_999;
         e.rows.push(gone);
         e.received.push(hit(60, "i", "/left", 1, 410));
     };
     assert_eq!(broken_phones(sent_on), retired);
+    let under_way = |e: &mut Evidence| {
+        sent_on(e);
+        e.rows[8].entries[1].at_ms = 53_999;
+    };
+    assert_eq!(broken_phones(under_way), []);
 }
 
 #[test]

@@ -146,6 +146,9 @@ impl Receiver {
     }
 
     pub(super) fn is_hopeless(&self) -> bool {
-        !matches!(self.nature, Nature::Accepts | Nature::Relents(_))
+        !matches!(
+            self.nature,
+            Nature::Accepts | Nature::Relents(_) | Nature::Leaves
+        )
     }
 }
