@@ -36,8 +36,8 @@ pub struct Args {
     /// For development: on loopback only, with a tenant, a key, a sink, and lines to try
     #[arg(long)]
     dev: bool,
-    /// Where the sink of a development engine listens; browsers and Apple's protocol reach it at the
-    /// next port and the one after
+    /// Where the sink of a development engine listens; for browsers and for what Apple speaks it
+    /// takes the next two ports
     #[arg(long, value_name = "ADDRESS", default_value = dev::SINK, requires = "dev")]
     sink: SocketAddr,
     /// A known way to be wrong, by which checkers are shown to bite

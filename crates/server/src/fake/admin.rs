@@ -35,7 +35,7 @@ GET    /_/tally            what was counted
 POST   /_/push/subscribe   push subscriptions without a user agent, {"count":1,"key":"..."}
 POST   /_/push/end         ends one as its user agent would, {"endpoint":"..."}
 GET    /_/push/history     what became of pushes, a JSON object a line; ?endpoint=
-GET    /_/browser          a page that subscribes the browser that opens it, #<public key>,<API>,<key>
+GET    /_/browser          a page that subscribes a browser, #<public key>,<API>,<API key>
 "#;
 
 /// The page that subscribes a browser, and the worker that shows what comes: the one that is

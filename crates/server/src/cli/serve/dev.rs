@@ -177,7 +177,8 @@ impl Dev {
         format!(
             "push  {}  (browsers and Firebase; Apple: {apns}; how: {})\n\n\
              A Firefox as one of anna's devices, in a profile for nothing else:\n\
-             p=$(mktemp -d); echo 'user_pref(\"dom.push.serverURL\", \"{browsers}\");' > $p/user.js\n\
+             p=$(mktemp -d)\n\
+             echo 'user_pref(\"dom.push.serverURL\", \"{browsers}\");' > $p/user.js\n\
              echo 'user_pref(\"dom.push.testing.allowInsecureServerURL\", true);' >> $p/user.js\n\
              firefox --no-remote --profile $p '{page}'\n",
             sink.url("/"),
