@@ -1,4 +1,5 @@
-//! Other people's senders against the fake: npm `apns2` and `@parse/node-apn`. What they were told is held against what the real service would have told them.
+//! Other people's senders against the fake: npm `apns2` and `@parse/node-apn`. What they were told
+//! is held against what the real service would have told them.
 
 use std::process::{Command, Stdio};
 

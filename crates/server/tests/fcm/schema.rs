@@ -1,6 +1,6 @@
 //! Every request to FCM, held against the schema that Google publishes: the discovery document of
-//! the HTTP v1 API, out of the `google-api-python-client` package from PyPI. So is the fake, which must know no field that Google does not, and all
-//! that it does.
+//! the HTTP v1 API, out of the `google-api-python-client` package from PyPI. So is the fake, which
+//! must know no field that Google does not, and all that it does.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
