@@ -32,6 +32,8 @@ use crate::route::Route;
 use crate::schedule::{Timer, Timers, Turns};
 use crate::time::{MINUTE_MS, SECOND_MS, Time};
 
+pub use crate::observation::Figures;
+
 /// Bounds of one engine.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -583,25 +585,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// Figures of an engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Unsettled deliveries in memory.
-    pub window: usize,
-    /// Unsettled deliveries on disk only.
-    pub parked: usize,
-    /// Deliveries that are due and wait for their turn, their gate or another of their lane.
-    pub due: usize,
-    /// When the oldest of these was due.
-    pub oldest_due_at: Option<Time>,
-    /// Timers set.
-    pub timers: usize,
-    /// Attempts under way.
-    pub slots_used: u32,
-    /// Records that the store has not answered.
-    pub records_pending: usize,
-    /// Lanes with unsettled deliveries.
-    pub lanes: usize,
 }

@@ -116,3 +116,24 @@ pub struct Attempt {
     /// It needs a human.
     pub dead_letter: bool,
 }
+
+/// Figures of an engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Unsettled deliveries in memory.
+    pub window: usize,
+    /// Unsettled deliveries on disk only.
+    pub parked: usize,
+    /// Deliveries that are due and wait for their turn, their gate or another of their lane.
+    pub due: usize,
+    /// When the oldest of these was due.
+    pub oldest_due_at: Option<Time>,
+    /// Timers set.
+    pub timers: usize,
+    /// Attempts under way.
+    pub slots_used: u32,
+    /// Records that the store has not answered.
+    pub records_pending: usize,
+    /// Lanes with unsettled deliveries.
+    pub lanes: usize,
+}

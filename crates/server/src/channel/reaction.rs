@@ -547,7 +547,7 @@ two = ["two.example", "two.test"]
         Reactions::parse("t.toml", &text).unwrap_err().to_string()
     }
 
-    /// The simulator's providers speak no HTTP: what their answers mean is written down there again.
+    /// The simulator's providers speak no HTTP: what their answers mean is written there again.
     #[test]
     fn the_simulator_takes_providers_for_the_same() {
         let tables = [

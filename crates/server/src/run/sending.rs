@@ -158,7 +158,7 @@ impl Means {
             return answered(unreadable());
         };
         let now = self.clock.now();
-        // The lease is the lock on the data directory, which holds for as long as the process lives.
+        // The lease is the lock on the data directory: it holds for as long as the process lives.
         if !dispatch.may_leave(Stand::Begins, now) {
             return Attempted::NotSent(Cause::Deferred);
         }

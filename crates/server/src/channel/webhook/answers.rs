@@ -212,7 +212,7 @@ mod tests {
         }
     }
 
-    /// The simulator's receivers speak no HTTP: what their answers mean is written down there again.
+    /// The simulator's receivers speak no HTTP: what their answers mean is written there again.
     #[test]
     fn the_simulator_takes_answers_for_the_same() {
         for status in 0..=999 {
