@@ -288,6 +288,8 @@ pub(crate) struct Row {
     /// The thread that a newer one may take its place in. Not kept over a restart: the provider
     /// replaces what it holds by the same key anyway.
     pub collapse_key: Option<CollapseKey>,
+    /// A newer one of its thread came while it was on its way: it is not sent again.
+    pub superseded: bool,
 }
 
 impl Row {
@@ -299,6 +301,7 @@ impl Row {
             put_backs: 0,
             slot: Slot::default(),
             collapse_key: None,
+            superseded: false,
         }
     }
 }

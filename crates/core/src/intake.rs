@@ -341,8 +341,8 @@ impl Engine {
         }
     }
 
-    /// Of a thread only the newest is worth sending: the one before it is closed, unless it is on
-    /// its way.
+    /// Of a thread only the newest is worth sending: the one before it is closed, at once or, if it
+    /// is on its way, when it would be sent again.
     fn supersede(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
         let Some(row) = self.rows.get(&id) else {
             return;
@@ -364,6 +364,8 @@ impl Engine {
             }
             let (state, cause) = (State::Suppressed, Cause::Superseded);
             self.close(now, older, state, cause, None, effects);
+        } else if let Some(row) = self.rows.get_mut(&older) {
+            row.superseded = true;
         }
     }
 

@@ -30,6 +30,7 @@ impl Engine {
             return;
         };
         let (state, left) = (row.delivery.state, row.place == Place::Away);
+        let superseded = row.superseded;
         if state != State::InFlight
             && !self.receipts.is_empty()
             && self.record_receipts(now, id, effects)
@@ -44,6 +45,10 @@ impl Engine {
             State::Scheduled => {
                 let mut asks = asks.into_iter();
                 match asks.next() {
+                    None if superseded => {
+                        let (state, cause) = (State::Suppressed, Cause::Superseded);
+                        self.close(now, id, state, cause, None, effects);
+                    }
                     None => self.schedule(now, id, effects),
                     Some(first) => {
                         let (state, cause) = (State::Cancelled, Cause::Cancelled);

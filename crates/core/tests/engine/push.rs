@@ -302,6 +302,31 @@ fn of_a_thread_only_the_newest_waits() {
 }
 
 #[test]
+fn a_notification_on_its_way_is_not_sent_again_behind_a_newer_one() {
+    for (first, ends) in [
+        (OutcomeKind::Accept, (State::Accepted, Cause::Accepted)),
+        (OutcomeKind::Retry, (State::Suppressed, Cause::Superseded)),
+        (OutcomeKind::Unknown, (State::Suppressed, Cause::Superseded)),
+    ] {
+        let mut bench = devices();
+        let news = |key| Draft {
+            thread: Some(5),
+            ..event(key)
+        };
+        bench.admit(&news(1));
+        bench.commit();
+        bench.admit(&news(2));
+        bench.commit();
+        bench.end(2, OutcomeKind::Accept);
+        bench.end(1, first);
+        bench.commit();
+        assert_eq!(bench.is(1), ends, "{first:?}");
+        bench.pass(60_000);
+        bench.assert_at_rest();
+    }
+}
+
+#[test]
 fn an_address_that_was_registered_after_it_was_gone_lives_on() {
     for (since_ms, retired) in [(-1, 0), (0, 1), (5, 1)] {
         let mut bench = devices();
