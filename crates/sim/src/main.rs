@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use postrider_sim::draw::draw;
 use postrider_sim::plant::Planted;
-use postrider_sim::run::{PLANTS_SEEDS_MAX, Ran, run, run_seed};
+use postrider_sim::run::{PLANTS_SEEDS_MAX, Ran, run, run_held_to, run_seed};
 
 use crate::report::{Sum, Watch, failure, say};
 
@@ -25,7 +25,7 @@ cargo xtask sim [--seeds N] [--seed S] [--minutes M] [--planted NAME|all] [--log
   --seeds N      run N seeds (200)
   --seed S       begin with seed S (0)
   --minutes M    run for M minutes, however many seeds that is
-  --planted P    plant a fault, or every one in turn, and expect it to be caught
+  --planted P    plant a fault, or every one in turn; what it breaks must catch it
   --log          print the whole log of a single seed";
 
 /// What was asked for.
@@ -167,44 +167,52 @@ fn on_threads(work: impl Fn(u64) -> Worked + Sync) -> (Sum, Vec<(u64, Ran)>) {
     (sum, failed)
 }
 
-/// Plants faults one at a time. Returns whether each was caught.
+/// Plants faults one at a time, and holds each world to one invariant that the fault breaks.
+/// Returns whether each of those caught it.
 fn plants(planted: &[Planted]) -> bool {
+    let pairs = planted
+        .iter()
+        .flat_map(|plant| plant.breaks().iter().map(|name| (*plant, *name)));
+    let pairs: Vec<(Planted, &str)> = pairs.collect();
     let next = AtomicU64::new(0);
-    let work = |_| {
+    let work = || {
         let mut caught = Vec::new();
         loop {
             let place = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
-            let Some(plant) = planted.get(place) else {
+            let Some((plant, name)) = pairs.get(place) else {
                 return caught;
             };
             let found = (0..PLANTS_SEEDS_MAX).find_map(|seed| {
-                let violation = run_seed(seed, Some(*plant)).violation?;
-                Some((seed + 1, violation))
+                let violation = run_held_to(seed, *plant, name)?;
+                Some((seed + 1, violation.invariant))
             });
-            caught.push((place, *plant, found));
+            caught.push((place, found));
         }
     };
     let mut caught = Vec::new();
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|nth| scope.spawn(move || work(nth)))
-            .collect();
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
         for thread in threads {
             caught.extend(thread.join().unwrap_or_default());
         }
     });
-    caught.sort_by_key(|(place, ..)| *place);
+    caught.sort_by_key(|(place, _)| *place);
     println!("{:<28} {:>5}  caught by", "planted fault", "seeds");
-    let missed = caught.iter().filter(|(.., found)| found.is_none()).count();
-    for (_, plant, found) in &caught {
+    let mut passed = 0;
+    for ((_, found), (plant, name)) in caught.iter().zip(&pairs) {
         let (seeds, by) = match found {
-            Some((seeds, violation)) => (seeds.to_string(), violation.invariant),
-            None => (format!(">{PLANTS_SEEDS_MAX}"), "nothing"),
+            Some((seeds, by)) if by == name => (seeds.to_string(), (*name).to_owned()),
+            Some((seeds, by)) => (seeds.to_string(), format!("{by}, not {name}")),
+            None => (
+                format!(">{PLANTS_SEEDS_MAX}"),
+                format!("nothing, not {name}"),
+            ),
         };
+        passed += usize::from(by == **name);
         println!("{:<28} {seeds:>5}  {by}", plant.name());
     }
+    let missed = pairs.len() - passed;
     let word = if missed == 0 { "ok" } else { "FAILED" };
-    let passed = caught.len() - missed;
     println!("\ntest result: {word}. {passed} passed; {missed} failed; 0 ignored");
     missed == 0
 }

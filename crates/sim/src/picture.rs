@@ -110,8 +110,14 @@ impl Picture {
         let was_unsettled = known.as_ref().is_some_and(|it| !it.row.state.is_settled());
         let mut opened_under = known.as_ref().map_or(Epoch(0), |known| known.opened_under);
         let mut row = known.map(|known| known.row);
-        apply(&mut row, entry).map_err(|conflict| format!("shard {shard}: {conflict}"))?;
-        let Some(row) = row else { return Ok(()) };
+        let applied = apply(&mut row, entry);
+        let Some(row) = row else {
+            return applied.map_err(|conflict| format!("shard {shard}: {conflict}"));
+        };
+        if let Err(conflict) = applied {
+            self.rows[shard].insert(id, Known { row, opened_under });
+            return Err(format!("shard {shard}: {conflict}"));
+        }
         if matches!(entry.fact, Fact::Opened { .. }) {
             opened_under = epoch;
         }

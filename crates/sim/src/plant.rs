@@ -1,7 +1,7 @@
 //! Planted faults: known ways to be wrong, in the engine and around it, by which the checkers are
 //! shown to bite.
 //!
-//! Absent here: what catches them. [`crate::run::PLANTS_SEEDS_MAX`] bounds how many seeds it takes.
+//! Absent here: how many seeds it takes; see [`crate::run::PLANTS_SEEDS_MAX`].
 
 use postrider_core::plant::Plant;
 
@@ -114,6 +114,15 @@ impl Planted {
         Planted::all().find(|plant| plant.name() == name)
     }
 
+    /// The invariants that it breaks: each of them catches it, with no other looked at.
+    #[must_use]
+    pub fn breaks(self) -> &'static [&'static str] {
+        match self {
+            Planted::Engine(plant) => broken_by_engine(plant),
+            Planted::World(plant) => broken_by_world(plant),
+        }
+    }
+
     /// The engine's part of it.
     #[must_use]
     pub fn engine(self) -> Option<Plant> {
@@ -130,5 +139,48 @@ impl Planted {
             Planted::Engine(_) => None,
             Planted::World(plant) => Some(plant),
         }
+    }
+}
+
+fn broken_by_engine(plant: Plant) -> &'static [&'static str] {
+    match plant {
+        Plant::SendBeforeRecord => &["sent-durable"],
+        Plant::ForgetDedupeKey => &["dedupe-exact"],
+        Plant::RetryAtAtMostOnce => &["at-most-once"],
+        Plant::ReplyBeforeRecord | Plant::CancelAfterSend => &["told-durable"],
+        Plant::WaitersForgotten => &["one-answer"],
+        Plant::LaneHeadSkipped => &["lane-order"],
+        Plant::LapseUnchecked => &["time-to-live"],
+        Plant::PauseIgnored | Plant::GoneIgnored => &["reachable"],
+        Plant::BreakerNeverCloses | Plant::SlotLeaks => &["books-agree"],
+        Plant::LimiterLeaks => &["rate-kept"],
+        Plant::RetryAfterIgnored => &["not-early"],
+        Plant::AttemptsUncounted => &["attempts-bounded"],
+        Plant::RetryTimerLost => &["comes-to-rest"],
+        Plant::CrashForgiven => &["at-most-once", "repeats-explained"],
+        Plant::StuckForgotten => &["books-agree", "comes-to-rest"],
+        Plant::StaleGoneBelieved => &["gone-honoured"],
+        Plant::RouteNotHeld => &["route-held"],
+        Plant::RefusalSpends => &["refusals-free"],
+        Plant::ReleaseIndefinite => &["shown-once"],
+    }
+}
+
+fn broken_by_world(plant: WorldPlant) -> &'static [&'static str] {
+    match plant {
+        WorldPlant::AckBeforeSync => &["sent-durable", "nothing-lost"],
+        WorldPlant::FenceForgotten => &["fenced"],
+        WorldPlant::GuardsSkipped => &["fenced", "ledger-chain"],
+        WorldPlant::KeyLostAtRotation => &["dedupe-exact"],
+        WorldPlant::PurgeEarly => &["purge-settled"],
+        WorldPlant::CursorBeforePublish => &["cursor-true", "broker-knows"],
+        WorldPlant::LaneCounterForgotten => &["lane-gapless"],
+        WorldPlant::RetirementForgotten => &["reachable"],
+        WorldPlant::RecoveryMissesRow => &["comes-to-rest", "nothing-lost"],
+        WorldPlant::LeaseIgnored | WorldPlant::LeaseTakenEarly => &["owner-only"],
+        WorldPlant::AnswerLost => &["one-answer"],
+        WorldPlant::RetirementRedated => &["gone-honoured"],
+        WorldPlant::ParkForgotten => &["lane-parked"],
+        WorldPlant::GuardForgotten => &["shown-once"],
     }
 }

@@ -5,6 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::checkers::NO_PANIC;
 use crate::coverage::Coverage;
 use crate::draw::draw;
 use crate::eyes::{Eyes, Violation};
@@ -37,16 +38,19 @@ pub struct Ran {
 /// Runs a plan.
 #[must_use]
 pub fn run(plan: &Arc<Plan>, plant: Option<Planted>, logs: bool) -> Ran {
-    let mut world = World::new(Arc::clone(plan), plant, Eyes::new(logs));
-    let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
+    run_before(plan, plant, Eyes::new(logs))
+}
+
+/// Runs a plan before these eyes.
+fn run_before(plan: &Arc<Plan>, plant: Option<Planted>, eyes: Eyes) -> Ran {
+    let mut world = World::new(Arc::clone(plan), plant, eyes);
+    let panicked = panics(|| world.run());
     let eyes = &mut world.eyes;
-    if let Err(panic) = ended {
-        let words = panic.downcast_ref::<String>().map(String::as_str);
-        let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+    if let Err(words) = panicked {
         eyes.violation = Some(Violation {
-            invariant: "no-panic",
+            invariant: NO_PANIC,
             at_ms: eyes.simulated_ms,
-            words: words.unwrap_or("a panic without words").to_owned(),
+            words,
         });
     }
     Ran {
@@ -60,8 +64,39 @@ pub fn run(plan: &Arc<Plan>, plant: Option<Planted>, logs: bool) -> Ran {
     }
 }
 
+/// `Err` with the words of the assertion that failed in `world`, if one did.
+fn panics(world: impl FnOnce()) -> Result<(), String> {
+    let ended = catch_unwind(AssertUnwindSafe(world));
+    ended.map_err(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+        words.unwrap_or("a panic without words").to_owned()
+    })
+}
+
+/// Draws the plan of a seed and runs it with a fault planted, held to one invariant alone: whether
+/// it is that one which catches the fault.
+#[must_use]
+pub fn run_held_to(seed: u64, plant: Planted, invariant: &str) -> Option<Violation> {
+    let plan = Arc::new(draw(seed));
+    run_before(&plan, Some(plant), Eyes::only(invariant)).violation
+}
+
 /// Draws the plan of a seed and runs it.
 #[must_use]
 pub fn run_seed(seed: u64, plant: Option<Planted>) -> Ran {
     run(&Arc::new(draw(seed)), plant, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::panics;
+
+    #[test]
+    fn an_assertion_that_fails_is_caught_with_its_words() {
+        let (one, two) = (1, 2);
+        let failed = panics(|| assert_eq!(one, two, "the books do not agree"));
+        assert!(failed.is_err_and(|words| words.contains("the books do not agree")));
+        assert_eq!(panics(|| assert_eq!(one, one)), Ok(()));
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Absent here: refusals. A caller that was refused may ask again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_core::engine::Reply;
 use postrider_core::id::{Ask, BodyDigest, DeliveryId, EventId, KeyDigest};
@@ -52,15 +52,22 @@ impl Checker for NothingLost {
                     self.told.insert((*shard, *id), true);
                 }
             }
-            Happened::Rest { rested: true } => {
-                for ((shard, id), purged) in &self.told {
-                    let row = picture.row(*shard, *id);
-                    let settled = row.is_some_and(|known| known.row.state.is_settled());
-                    hold(*purged || settled, || {
-                        let state = row.map(|known| known.row.state);
+            Happened::Rest { .. } => {
+                for (&(shard, id), _) in self.told.iter().filter(|(_, purged)| !**purged) {
+                    let state = picture.row(shard, id).map(|known| known.row.state);
+                    hold(state.is_some_and(State::is_settled), || {
                         format!("delivery {id} of shard {shard} was acknowledged and is {state:?}")
                     })?;
                 }
+            }
+            Happened::Held { shard, rows, .. } => {
+                let held: BTreeSet<DeliveryId> = rows.iter().map(|row| row.id).collect();
+                let kept = |(at, id): (usize, DeliveryId)| at != *shard || held.contains(&id);
+                let told = self.told.iter().filter(|(_, purged)| !**purged);
+                let lost = told.map(|(at, _)| *at).find(|at| !kept(*at));
+                hold(lost.is_none(), || {
+                    format!("{lost:?} was acknowledged and its store does not have it")
+                })?;
             }
             _ => {}
         }

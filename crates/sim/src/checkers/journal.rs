@@ -30,7 +30,7 @@ pub struct Chain {
 
 impl Checker for Chain {
     fn name(&self) -> &'static str {
-        "ledger-chain"
+        super::CHAIN
     }
 
     fn promise(&self) -> &'static str {

@@ -32,6 +32,11 @@ pub trait Checker {
     fn see(&mut self, picture: &Picture, at: Time, happened: &Happened<'_>) -> Result<(), String>;
 }
 
+/// The invariant that the picture holds as well: it cannot fold what the state table forbids.
+pub const CHAIN: &str = "ledger-chain";
+/// The invariant without a checker: [`crate::run`] catches what panics.
+pub const NO_PANIC: &str = "no-panic";
+
 /// One of each.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Checker>> {
@@ -73,3 +78,6 @@ pub fn all() -> Vec<Box<dyn Checker>> {
 fn hold(holds: bool, words: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(words()) }
 }
+
+#[cfg(test)]
+mod tests;
