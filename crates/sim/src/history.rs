@@ -7,7 +7,9 @@ use postrider_core::dispatch::Dispatch;
 use postrider_core::endpoint::Gate;
 use postrider_core::engine::{Figures, Reply};
 use postrider_core::event::Submission;
-use postrider_core::id::{Ask, CorrelationId, DeliveryId, EndpointId, Epoch, RouteId, Seq};
+use postrider_core::id::{
+    Ask, CorrelationId, DeliveryId, EndpointId, Epoch, KeyDigest, RouteId, Seq,
+};
 use postrider_core::ledger::{Delivery, Entry, Record};
 use postrider_core::policy::Policy;
 use postrider_core::time::Time;
@@ -77,6 +79,13 @@ pub enum Happened<'a> {
         at: Time,
         /// For what.
         submission: &'a Submission,
+    },
+    /// An engine asked its store who holds a key, and was not answered.
+    Unread {
+        /// Which engine.
+        who: Who,
+        /// Which key.
+        key: KeyDigest,
     },
     /// An engine was asked to withdraw.
     CancelAsked {

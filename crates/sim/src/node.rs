@@ -47,6 +47,10 @@ pub struct Hands {
     reader: Arc<ModelReader>,
     /// The store answers look-ups.
     pub reachable: Rc<Cell<bool>>,
+    /// The planted fault: look-ups leave out who freed a key.
+    pub unnamed: bool,
+    /// Keys that were asked for and not answered.
+    pub unread: Vec<KeyDigest>,
     /// What is to be done.
     pub acts: Vec<Act>,
     /// What the engine observed.
@@ -57,8 +61,11 @@ impl executor::World for Hands {
     fn seen(&mut self, key: &KeyDigest, now: Time) -> Option<Seen> {
         // What cannot be read here is refused by the store's own guard on keys.
         let reachable = self.reachable.get();
-        let seen = reachable.then(|| self.reader.seen(key, now).ok().flatten());
-        seen.flatten()
+        let Some(seen) = reachable.then(|| self.reader.seen(key, now).ok()).flatten() else {
+            self.unread.push(*key);
+            return None;
+        };
+        seen.filter(|seen| !(self.unnamed && seen.released))
     }
 
     fn lane(&mut self, endpoint: EndpointId, key: OrderingKey) -> Option<LaneCounter> {
@@ -234,6 +241,8 @@ impl Hands {
         Hands {
             reader,
             reachable,
+            unnamed: false,
+            unread: Vec::new(),
             acts: Vec::new(),
             observed: Vec::new(),
         }

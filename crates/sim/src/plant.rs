@@ -40,11 +40,13 @@ pub enum WorldPlant {
     ParkForgotten,
     /// Devices show whatever arrives.
     GuardForgotten,
+    /// Look-ups leave out who freed a key.
+    RetryUnnamed,
 }
 
 impl WorldPlant {
     /// All of them.
-    pub const ALL: [WorldPlant; 15] = [
+    pub const ALL: [WorldPlant; 16] = [
         WorldPlant::AckBeforeSync,
         WorldPlant::FenceForgotten,
         WorldPlant::GuardsSkipped,
@@ -60,6 +62,7 @@ impl WorldPlant {
         WorldPlant::RetirementRedated,
         WorldPlant::ParkForgotten,
         WorldPlant::GuardForgotten,
+        WorldPlant::RetryUnnamed,
     ];
 
     fn name(self) -> &'static str {
@@ -79,6 +82,7 @@ impl WorldPlant {
             WorldPlant::RetirementRedated => "retirement-redated",
             WorldPlant::ParkForgotten => "park-forgotten",
             WorldPlant::GuardForgotten => "guard-forgotten",
+            WorldPlant::RetryUnnamed => "retry-unnamed",
         }
     }
 }
@@ -171,7 +175,7 @@ fn broken_by_world(plant: WorldPlant) -> &'static [&'static str] {
         WorldPlant::AckBeforeSync => &["sent-durable", "nothing-lost"],
         WorldPlant::FenceForgotten => &["fenced"],
         WorldPlant::GuardsSkipped => &["fenced", "ledger-chain"],
-        WorldPlant::KeyLostAtRotation => &["dedupe-exact"],
+        WorldPlant::KeyLostAtRotation | WorldPlant::RetryUnnamed => &["dedupe-exact"],
         WorldPlant::PurgeEarly => &["purge-settled"],
         WorldPlant::CursorBeforePublish => &["cursor-true", "broker-knows"],
         WorldPlant::LaneCounterForgotten => &["lane-gapless"],

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_core::engine::Reply;
 use postrider_core::id::{Ask, BodyDigest, DeliveryId, EventId, KeyDigest};
-use postrider_core::ledger::State;
+use postrider_core::ledger::{Record, State};
 use postrider_core::time::Time;
 
+use super::pace::writers;
 use super::{Checker, hold};
 use crate::history::{Happened, Who};
 use crate::picture::Picture;
@@ -214,6 +215,8 @@ pub struct Dedupe {
     freed: BTreeMap<(usize, EventId), Time>,
     /// The last event that freed each key.
     freed_keys: BTreeMap<(usize, KeyDigest), EventId>,
+    /// Keys that an engine could not look up: it may have admitted without knowing who freed them.
+    unread: BTreeSet<(Who, KeyDigest)>,
 }
 
 impl Checker for Dedupe {
@@ -224,7 +227,7 @@ impl Checker for Dedupe {
     fn promise(&self) -> &'static str {
         "Inside its window a key makes one event, over restarts, owners and races; a repeat names \
          that event, other content is a conflict, after the window the key is free, and a retry \
-         names the event that freed it."
+         names the event that freed it, where the store could be asked and has it."
     }
 
     fn see(
@@ -251,7 +254,11 @@ impl Checker for Dedupe {
                 self.asked.insert(*ask, question);
                 Ok(())
             }
-            Happened::Committed { shard, record } => self.stored(world, *shard, record),
+            Happened::Unread { who, key } => {
+                self.unread.insert((*who, *key));
+                Ok(())
+            }
+            Happened::Committed { shard, record } => self.stored(picture, world, *shard, record),
             Happened::Replied { who, ask, reply } => {
                 let Some(question) = self.asked.remove(ask) else {
                     return Ok(());
@@ -263,12 +270,20 @@ impl Checker for Dedupe {
     }
 }
 
+/// Whether the store knows at `now` who freed a key: inside its window, and before it is purged.
+fn is_kept(picture: &Picture, shard: usize, event: EventId, now: Time) -> bool {
+    picture.event(shard, event).is_some_and(|known| {
+        known.key_expires_at > now && picture.row(shard, known.first_delivery).is_some()
+    })
+}
+
 impl Dedupe {
     fn stored(
         &mut self,
+        picture: &Picture,
         world: Time,
         shard: usize,
-        record: &postrider_core::ledger::Record,
+        record: &Record,
     ) -> Result<(), String> {
         if let Some(released) = record.release {
             self.freed.insert((shard, released), world);
@@ -290,11 +305,19 @@ impl Dedupe {
             until: event.key_expires_at,
         };
         let at = (shard, event.key_digest);
-        let retried = event.retry_of;
-        hold(
-            retried.is_none() || retried == self.freed_keys.get(&at).copied(),
-            || format!("shard {shard}: event {} retries {retried:?}", event.id),
-        )?;
+        let freed = self.freed_keys.remove(&at);
+        let writer = writers(shard, record).next();
+        let unread = writer.is_some_and(|who| self.unread.remove(&(who, event.key_digest)));
+        let named = match event.retry_of {
+            None => {
+                unread || freed.is_none_or(|it| !is_kept(picture, shard, it, event.admitted_at))
+            }
+            retried => retried == freed,
+        };
+        hold(named, || {
+            let (id, retried) = (event.id, event.retry_of);
+            format!("shard {shard}: event {id} retries {retried:?}, the key was freed by {freed:?}")
+        })?;
         let before = self.stored.insert(at, holder);
         hold(
             before.is_none_or(|before| before.until <= event.admitted_at),

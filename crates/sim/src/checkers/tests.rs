@@ -331,6 +331,14 @@ const HISTORIES: &[(&str, Tell)] = &[
         bench.admits_event(0, ONE, plain, |event| event.key_expires_at = Time(100));
         bench.admits(if bad { 99 } else { 100 }, TWO, plain);
     }),
+    ("dedupe-exact", |bench, bad| {
+        bench.admits_event(0, ONE, plain, |event| event.key_expires_at = ENDS);
+        let mut freeing = bench.holding(Vec::new());
+        freeing.release = Some(EventId(1));
+        bench.record(&freeing);
+        let retry_of = (!bad).then_some(EventId(1));
+        bench.admits_event(1, TWO, plain, |event| event.retry_of = retry_of);
+    }),
     ("sent-durable", |bench, bad| {
         bench.admits(0, ONE, plain);
         if !bad {

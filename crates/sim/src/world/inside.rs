@@ -177,6 +177,9 @@ impl World {
         let hands = owned.executor.world();
         let acts = std::mem::take(&mut hands.acts);
         let observed = std::mem::take(&mut hands.observed);
+        for key in std::mem::take(&mut hands.unread) {
+            self.eyes.see(self.now, &Happened::Unread { who, key });
+        }
         for observation in &observed {
             self.eyes.observed(self.now, who, observation);
         }

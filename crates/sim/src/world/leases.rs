@@ -111,7 +111,8 @@ impl World {
         let wall = self.nodes[node].wall(self.now);
         let clock = EngineClock::starting(self.now, wall, estate.last_at);
         let reachable = Rc::clone(&self.nodes[node].reachable);
-        let hands = Hands::new(Arc::clone(&self.shards[shard].reader), reachable);
+        let mut hands = Hands::new(Arc::clone(&self.shards[shard].reader), reachable);
+        hands.unnamed = self.planted(WorldPlant::RetryUnnamed);
         let owned = Owned::new(who, tenure, config, &estate, hands, clock);
         self.nodes[node].owned[shard] = Some(Box::new(owned));
         self.introduce(node, who, &estate);
