@@ -16,7 +16,7 @@ use postrider_core::time::Time;
 use url::Url;
 
 use super::endpoints::EndpointDraft;
-use super::model::{Endpoint, EndpointState, address};
+use super::model::{Endpoint, EndpointState, Kind, address};
 use super::{Change, Registry, RegistryError};
 
 /// What a registration came to.
@@ -171,42 +171,52 @@ impl Registry {
 }
 
 impl Registry {
-    /// Moves a device from the route `from`, whose provider does not know its token there, to
-    /// another, unless that was done before. Returns whether it is on another one.
+    /// Moves a device, whose token its provider does not know on the route `from`, to another,
+    /// unless it was moved before. A device that has another token by now, or is on another route,
+    /// stays where it is: nobody has refused it there.
     ///
     /// # Errors
     /// [`RegistryError::Absent`] or [`RegistryError::Storage`].
     pub fn move_device(
         &self,
         id: EndpointId,
-        from: RouteId,
+        (token, from): (&Kind, RouteId),
         (to, url): (RouteId, Url),
         now: Time,
-    ) -> Result<bool, RegistryError> {
-        let mut elsewhere = true;
+    ) -> Result<Moved, RegistryError> {
+        let mut comes_to = Moved::Before;
         let moved = self.replace(id, now, Change::Written, |endpoint| {
-            let Some(device) = &mut endpoint.device else {
-                elsewhere = false;
+            if endpoint.kind != *token || endpoint.route != Some(from) {
+                return Ok(false);
+            }
+            let device = endpoint.device.as_mut();
+            let Some(device) = device.filter(|device| device.moved_from.is_none()) else {
+                comes_to = Moved::No;
                 return Ok(false);
             };
-            if endpoint.route != Some(from) {
-                return Ok(false);
-            }
-            if device.moved_from.is_some() {
-                elsewhere = false;
-                return Ok(false);
-            }
             device.moved_from = Some(from);
             (endpoint.route, endpoint.url) = (Some(to), url);
+            comes_to = Moved::Now;
             Ok(true)
         });
         match moved {
-            Ok(_) => Ok(elsewhere),
+            Ok(_) => Ok(comes_to),
             // Both have refused it by now.
-            Err(RegistryError::Retired) => Ok(false),
+            Err(RegistryError::Retired) => Ok(Moved::No),
             Err(error) => Err(error),
         }
     }
+}
+
+/// What [`Registry::move_device`] comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// It is on the other route from now on.
+    Now,
+    /// It is not what was refused any more: it was moved, or has another token.
+    Before,
+    /// Both have refused it.
+    No,
 }
 
 /// Everything that a registration can change.

@@ -33,7 +33,7 @@ use postrider_core::policy::Policy;
 
 use crate::vault::{Cipher, Key, Vault, VaultError};
 use db::Db;
-pub use devices::Registered;
+pub use devices::{Moved, Registered};
 pub use directory::Directory;
 pub use endpoints::EndpointDraft;
 pub use keys::{ApiKey, KEY_PACE, KeyDraft, KeyPace, KeyText, Role};

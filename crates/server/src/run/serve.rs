@@ -122,7 +122,7 @@ impl Node {
         let receipt_url = Some(config.push.receipt_url.as_str());
         let receipts = Arc::new(ReceiptTokens::new(&vault, receipt_url));
         let transport = Arc::new(Transport::new(limits(config), network(config)));
-        transport.push_over(push(config, &registry, &receipts)?);
+        transport.push_over(push(config, (&registry, &clock), &receipts)?);
         let parts = Parts {
             reader: Arc::clone(&reader),
             registry: Arc::clone(&registry),
@@ -262,11 +262,16 @@ fn engine_config(config: &Config, plant: Option<Plant>) -> EngineConfig {
 
 fn push(
     config: &Config,
-    registry: &Arc<Registry>,
+    (registry, clock): (&Arc<Registry>, &Arc<Clock>),
     receipts: &Arc<ReceiptTokens>,
 ) -> Result<Push, ReactionsError> {
     let reactions = ReactionTables::with(&config.push.reactions)?;
-    let mut push = Push::new(Arc::clone(registry), Arc::clone(receipts), reactions);
+    let mut push = Push::new(
+        Arc::clone(registry),
+        Arc::clone(clock),
+        Arc::clone(receipts),
+        reactions,
+    );
     if config.push.pad {
         push.padding = Padding::Buckets;
     }

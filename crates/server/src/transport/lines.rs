@@ -26,6 +26,7 @@ use crate::channel::reaction::{Action, Reaction, Reactions, Scope, TableFault};
 use crate::channel::reading::unsendable;
 use crate::channel::webhook::{self, Webhook};
 use crate::channel::{Answer, Attempted, Channel as _, Request, Told, apns, fcm, web_push};
+use crate::clock::Clock;
 use crate::receipts::ReceiptTokens;
 use crate::registry::{Credentials, FcmTarget, Registry, Route};
 
@@ -33,6 +34,8 @@ use crate::registry::{Credentials, FcmTarget, Registry, Route};
 pub struct Push {
     /// Where routes are found.
     pub registry: Arc<Registry>,
+    /// The engine's time, by which the registry is dated.
+    pub clock: Arc<Clock>,
     /// What notifications carry so that devices can answer.
     pub receipts: Arc<ReceiptTokens>,
     /// What answers mean.
@@ -139,11 +142,13 @@ impl Push {
     #[must_use]
     pub fn new(
         registry: Arc<Registry>,
+        clock: Arc<Clock>,
         receipts: Arc<ReceiptTokens>,
         reactions: ReactionTables,
     ) -> Push {
         Push {
             registry,
+            clock,
             receipts,
             reactions,
             padding: web_push::Padding::None,
@@ -296,7 +301,7 @@ impl Line {
                 kit,
                 place,
             } => {
-                let way = (prepared, &**kit, *place);
+                let way = (prepared, &**kit, place);
                 self.apns(client, push, way, &told, errand).await
             }
             Prepared::Fcm {
@@ -337,7 +342,7 @@ impl Line {
         &self,
         client: &Arc<Client>,
         push: &Push,
-        (prepared, kit, place): (&apns::Prepared, &Kit, elsewhere::Refused),
+        (prepared, kit, place): (&apns::Prepared, &Kit, &elsewhere::Refused),
         told: &Told<'_>,
         errand: Errand<'_>,
     ) -> Attempted {
@@ -361,7 +366,7 @@ impl Line {
         let attempted = push.follow(Way::Apns, verdict.attempted, verdict.reaction);
         match action {
             Some(Action::TryElsewhere) => {
-                elsewhere::tried(&push.registry, place, attempted, then).await
+                elsewhere::tried(&push.registry, place, attempted, push.clock.now()).await
             }
             _ => attempted,
         }

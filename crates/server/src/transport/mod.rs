@@ -317,10 +317,11 @@ impl Transport {
                 let url = &endpoint.url;
                 Way::WebPush(web_push::Prepared::new(url, keys, credentials, table)?)
             }
-            (Kind::Apns(_), Kit::Apns { topic, .. }) => Way::Apns {
+            (Kind::Apns(device), Kit::Apns { topic, .. }) => Way::Apns {
                 prepared: apns::Prepared::new(&endpoint.url, topic)?,
                 place: elsewhere::Refused {
                     endpoint: endpoint.id,
+                    token: device.token.as_str().into(),
                     route: route.ok_or(EndpointFault::NoRoute)?.id,
                 },
                 kit,

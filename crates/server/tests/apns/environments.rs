@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use postrider::fake::apns::{Apns, Settings, Wanted};
+use postrider::fake::apns::{Apns, Device, Settings, Wanted};
 use postrider::registry::{EndpointState, Registered, Route};
 use postrider_core::cause::Cause;
 use postrider_core::ledger::{Fact, State};
 use postrider_core::outcome::OutcomeKind;
 
+use super::kit::{APP, token};
 use super::node_kit::{deliveries, rest};
 use super::rig::Rig;
 
@@ -111,12 +112,15 @@ async fn a_token_that_neither_knows_is_tried_once_in_each() {
 async fn several_that_are_refused_at_once_move_the_device_once() {
     let two = Two::start().await;
     let rig = &two.rig;
+    for service in [rig.service(), two.sandbox.service()] {
+        service.streams(3, 3);
+    }
     let (device, _) = rig.register(&two.to_production, 1, "phone");
     rig.service().hold(true);
     for number in 1..=3 {
         rig.alert(std::slice::from_ref(&device), number).await;
     }
-    super::rig::eventually("a request", || rig.service().held() > 0).await;
+    super::rig::eventually("all at once", || rig.service().held() == 3).await;
     rig.service().hold(false);
     rest(&rig.node).await;
     let rows = deliveries(&rig.node, device.id);
@@ -129,8 +133,38 @@ async fn several_that_are_refused_at_once_move_the_device_once() {
         ..Wanted::default()
     };
     assert_eq!(two.sandbox.service().notifications(&taken).len(), 3);
+    assert_eq!(two.arrived(), (3, 3), "each is refused once");
     let now = rig.node.registry.endpoint(device.id).unwrap();
     assert_eq!(now.route, Some(two.to_sandbox.id));
+    two.rig.node.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_was_replaced_meanwhile_moves_nothing() {
+    let two = Two::start().await;
+    let (rig, registry) = (&two.rig, &two.rig.node.registry);
+    let known = Device {
+        token: token(2),
+        app: APP.to_owned(),
+        gone_since: None,
+    };
+    rig.service().device(known).unwrap();
+    two.sandbox.service().welcome_strangers(false);
+    let (device, _) = rig.register(&two.to_production, 1, "phone");
+    rig.service().hold(true);
+    rig.alert(std::slice::from_ref(&device), 1).await;
+    super::rig::eventually("a request", || rig.service().held() == 1).await;
+    let (again, registered) = rig.register(&two.to_production, 2, "phone");
+    assert_eq!((again.id, registered), (device.id, Registered::Replaced));
+    rig.service().hold(false);
+    rest(&rig.node).await;
+    let row = rig.row(device.id);
+    assert_eq!((row.state, row.attempt), (State::Accepted, 2));
+    assert_eq!(two.arrived(), (2, 0), "the new token was never refused");
+    let now = registry.endpoint(device.id).unwrap();
+    assert_eq!(now.route, Some(two.to_production.id));
+    assert_eq!(now.device.as_ref().unwrap().moved_from, None);
+    assert_eq!(now.state, EndpointState::Active);
     two.rig.node.stop().unwrap();
 }
 
