@@ -4,6 +4,10 @@
 //! Absent here: our own credentials, which no request to a provider carries but signed, or as a
 //! token that ends by itself.
 
+use std::borrow::Cow;
+
+use url::{Position, Url};
+
 use crate::registry::{Endpoint, FcmTarget, Kind};
 
 use super::Attempted;
@@ -29,18 +33,31 @@ pub fn without_address(attempted: Attempted, endpoint: &Endpoint) -> Attempted {
     }
 }
 
-/// Everything that a provider knows of a device and a reader of evidence need not.
-fn secrets(endpoint: &Endpoint) -> Vec<&str> {
+/// Everything that a provider knows of a device and a reader of evidence need not; what contains
+/// another comes before it.
+fn secrets(endpoint: &Endpoint) -> Vec<Cow<'_, str>> {
     match &endpoint.kind {
         Kind::Webhook => Vec::new(),
         Kind::WebPush(keys) => {
-            let path = endpoint.url.path();
-            let last = path.rsplit('/').next().unwrap_or_default();
-            vec![path, last, &keys.auth, &keys.p256dh]
+            let mut all = of_subscription(&endpoint.url);
+            all.extend([&keys.auth, &keys.p256dh].map(Cow::from));
+            all
         }
-        Kind::Apns(device) => vec![&device.token],
-        Kind::Fcm(FcmTarget::Token(secret) | FcmTarget::Fid(secret)) => vec![secret],
+        Kind::Apns(device) => vec![Cow::from(&device.token)],
+        Kind::Fcm(FcmTarget::Token(secret) | FcmTarget::Fid(secret)) => vec![Cow::from(secret)],
     }
+}
+
+/// Most push services have the subscription in the path; WNS has it in the query, where a value may
+/// be written in two ways.
+fn of_subscription(url: &Url) -> Vec<Cow<'_, str>> {
+    let target = &url[Position::BeforePath..Position::AfterQuery];
+    let last = url.path().rsplit('/').next().unwrap_or_default();
+    let pairs = url.query().unwrap_or_default().split('&');
+    let written = pairs.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    let meant = url.query_pairs().map(|(_, value)| value);
+    let whole = [target, url.path(), last].into_iter();
+    whole.chain(written).map(Cow::from).chain(meant).collect()
 }
 
 /// `text` without `secret`, however its letters are cased, and without the beginning of one that
@@ -64,7 +81,18 @@ fn struck(text: &[u8], secret: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::struck;
+    use super::{of_subscription, struck};
+
+    #[test]
+    fn a_subscription_is_in_the_path_or_in_the_query() {
+        let of = |url: &str| of_subscription(&url.parse().unwrap()).join(" ");
+        assert_eq!(
+            of("https://e.org/wpush/v2/abc"),
+            "/wpush/v2/abc /wpush/v2/abc abc "
+        );
+        let wns = "https://db5p.notify.windows.com/w/?token=a%2fb&x";
+        assert_eq!(of(wns), "/w/?token=a%2fb&x /w/  a%2fb x a/b ");
+    }
 
     #[test]
     fn an_address_is_struck_out_wherever_it_stands() {

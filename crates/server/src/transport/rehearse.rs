@@ -17,7 +17,7 @@ use super::Transport;
 use super::lines::{Errand, Kit, Line, Prepared as Way, Push, web_push_request};
 use crate::channel::reading::unsendable;
 use crate::channel::webhook::Webhook;
-use crate::channel::{Attempted, Channel as _, Request, Told, apns};
+use crate::channel::{Attempted, Channel as _, Request, Told, apns, redact};
 use crate::registry::Endpoint;
 
 /// What came of a rehearsal.
@@ -65,7 +65,14 @@ impl Transport {
             now,
         };
         match &self.prepared(endpoint).line {
-            Ok(line) => self.rehearse_over(line, errand).await,
+            Ok(line) => {
+                let rehearsed = self.rehearse_over(line, errand).await;
+                let told = rehearsed.attempted;
+                Rehearsed {
+                    attempted: told.map(|told| redact::without_address(told, endpoint)),
+                    ..rehearsed
+                }
+            }
             Err(fault) => Rehearsed::told(fault.attempted(now)),
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use postrider::channel::Attempted;
-use postrider::fake::{Act, Behaviour, Filter, When};
+use postrider::fake::{Act, Answer, Behaviour, Filter, When};
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
@@ -20,12 +20,22 @@ use crate::node_kit::submission;
 async fn google_looks_and_nothing_follows() {
     let (fake, dir) = (fake().await, tempfile::tempdir().expect("a directory"));
     let node = node(&dir);
-    let gone = Behaviour::of("/fcm/gone").rule(When::Always, Act::http_status(404));
+    // As Google says it, with the token in its words.
+    let gone = Answer {
+        http_status: 404,
+        headers: vec![("content-type".into(), "application/json".into())],
+        body: r#"{"error":{"code":404,"status":"NOT_FOUND","message":"no such-a-device",
+                  "details":[{"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError",
+                              "errorCode":"UNREGISTERED"}]}}"#
+            .into(),
+        ..Answer::default()
+    };
+    let gone = Behaviour::of("/fcm/such-a-device").rule(When::Always, Act::Answer(gone));
     fake.set(gone).expect("a behaviour");
     let large = format!(r#"{{"notification":{{"title":"{}"}}}}"#, "x".repeat(5_000));
     let rows = [
         ("fine", FORM, OutcomeKind::Accept, Cause::Accepted, 1),
-        ("gone", FORM, OutcomeKind::Gone, Cause::Gone, 1),
+        ("such-a-device", FORM, OutcomeKind::Gone, Cause::Gone, 1),
         (
             "large",
             &large,
@@ -61,6 +71,10 @@ async fn google_looks_and_nothing_follows() {
             panic!("{name}: {rehearsed:?}");
         };
         assert_eq!((outcome.kind, outcome.cause), (kind, cause), "{name}");
+        let evidence = String::from_utf8_lossy(&outcome.evidence);
+        assert!(!evidence.contains("such-a-device"), "{evidence}");
+        let is_struck = evidence.contains("no [address]");
+        assert_eq!(is_struck, kind == OutcomeKind::Gone, "{evidence}");
         let seen = fake.requests(&Filter::path(&format!("/fcm/{name}")));
         assert_eq!(seen.len(), asked, "{name}");
         for request in seen {

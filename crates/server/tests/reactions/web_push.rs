@@ -185,6 +185,12 @@ fn of_wns() -> Vec<Case> {
         wns(406, "", slower(Cause::RateLimited, 60)),
         wns(406, "", slower(Cause::RateLimited, 90)).with("retry-after", "90"),
         wns(410, "", dead(Cause::Gone)),
+        Case::new(
+            WNS,
+            Said::new(410, "the channel {address} has expired"),
+            "",
+            dead(Cause::Gone),
+        ),
         wns(413, "", our_fault(Cause::PayloadTooLarge)),
         wns(503, "", later(0)),
     ]
@@ -304,6 +310,15 @@ fn secret(number: u32) -> String {
     format!("gAAAAABn{number:032}")
 }
 
+/// Where the subscription of this number leads: its path, and what follows it. The secret is in the
+/// path, or with WNS in the query.
+fn subscription(from: &str, number: u32) -> (String, String) {
+    match from {
+        WNS => (format!("/w/{number}"), format!("?token={}", secret(number))),
+        _ => (format!("/case/{}", secret(number)), String::new()),
+    }
+}
+
 impl Provider for Services {
     fn channel(&self) -> Channel {
         Channel::WebPush
@@ -328,12 +343,13 @@ impl Provider for Services {
             panic!("keys of Web Push")
         };
         let public = keys[0].public.clone();
-        let (fake, path) = (self.of(from), format!("/case/{}", secret(number)));
+        let (fake, (path, query)) = (self.of(from), subscription(from, number));
+        let target = format!("{path}{query}");
         let headers = said.headers.iter();
         let answer = Answer {
             http_status: said.http_status,
             headers: headers.map(|(k, v)| ((*k).into(), (*v).into())).collect(),
-            body: said.body_to(&path),
+            body: said.body_to(&target),
             ..Answer::default()
         };
         fake.set(Behaviour::of(&path).rule(When::Always, Act::Answer(answer)))
@@ -343,7 +359,10 @@ impl Provider for Services {
             auth: "BTBZMqHH6r4Tts7J_aSIgg".into(),
             vapid_key: public,
         };
-        (fake.url(&path).parse().expect("a URL"), Kind::WebPush(keys))
+        (
+            fake.url(&target).parse().expect("a URL"),
+            Kind::WebPush(keys),
+        )
     }
 
     fn address(&self, number: u32) -> String {
@@ -351,7 +370,7 @@ impl Provider for Services {
     }
 
     fn arrived(&self, from: &str, number: u32) -> usize {
-        let filter = Filter::path(&format!("/case/{}", secret(number)));
+        let filter = Filter::path(&subscription(from, number).0);
         self.of(from).requests(&filter).len()
     }
 }
