@@ -64,7 +64,8 @@ pub enum Observation {
         /// What it does now.
         state: BreakerState,
     },
-    /// The credentials of a route were refused, or that holds it no longer.
+    /// A provider refused all of a route (its credentials, its address, or more than its quota), or
+    /// that holds it no longer.
     Route {
         /// Which.
         route: RouteId,

@@ -105,7 +105,7 @@ impl Engine {
         probes
     }
 
-    /// What an answer says about the credentials of its route.
+    /// What an answer says about its route: its credentials, its address or its quota.
     pub(crate) fn judge_route(
         &mut self,
         now: Time,

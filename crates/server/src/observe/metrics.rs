@@ -246,7 +246,7 @@ impl Default for Metrics {
         );
         registry.register(
             "routes_held",
-            "Routes that wait because their credentials are refused, by cause",
+            "Routes that a provider makes wait (credentials, address, quota), by cause",
             routes_held.clone(),
         );
         registry.register(

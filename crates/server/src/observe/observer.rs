@@ -97,11 +97,14 @@ impl Observer {
         let mut held = self.held.lock();
         let before = match cause.filter(|_| !open) {
             Some(cause) => {
-                tracing::error!(
-                    route = route.0,
-                    cause = cause.code(),
-                    "the credentials of a route are refused: what goes over it waits"
-                );
+                let (route_id, code, why) = (route.0, cause.code(), why_held(cause));
+                match cause {
+                    // It ends by itself.
+                    Cause::RateLimited => {
+                        tracing::warn!(route = route_id, cause = code, "{why}");
+                    }
+                    _ => tracing::error!(route = route_id, cause = code, "{why}"),
+                }
                 self.metrics.route_held(cause, true);
                 held.insert(route, cause)
             }
@@ -109,7 +112,7 @@ impl Observer {
                 tracing::info!(
                     route = route.0,
                     by_hand = cause.is_none(),
-                    "a route is no longer held for refused credentials"
+                    "a route is no longer held for what a provider said"
                 );
                 held.remove(&route)
             }
@@ -143,6 +146,16 @@ impl Observer {
         if before != Some(Breaker::Probing) || now.is_none() {
             tracing::info!(endpoint = endpoint.0, open = now.is_some(), "breaker");
         }
+    }
+}
+
+/// What is said when a route begins to wait.
+fn why_held(cause: Cause) -> &'static str {
+    match cause {
+        Cause::RateLimited => "the quota of a route is used up: what goes over it waits",
+        Cause::NotFound => "the address of a route leads nowhere: what goes over it waits",
+        Cause::RouteUnusable => "a route cannot be used: what goes over it waits",
+        _ => "the credentials of a route are refused: what goes over it waits",
     }
 }
 
@@ -196,6 +209,20 @@ mod tests {
         assert_eq!(tell(false, Some(Cause::NotFound)), (false, true));
         assert_eq!(tell(true, None), (false, false));
         assert_eq!(tell(true, Some(Cause::Accepted)), (false, false));
+    }
+
+    #[test]
+    fn only_refused_credentials_are_said_to_be_refused() {
+        let of = |cause| super::why_held(cause).split(':').next().unwrap();
+        for (cause, expected) in [
+            (Cause::AuthFailure, "the credentials of a route are refused"),
+            (Cause::TlsFailure, "the credentials of a route are refused"),
+            (Cause::RateLimited, "the quota of a route is used up"),
+            (Cause::NotFound, "the address of a route leads nowhere"),
+            (Cause::RouteUnusable, "a route cannot be used"),
+        ] {
+            assert_eq!(of(cause), expected, "{cause}");
+        }
     }
 
     #[test]
