@@ -5,12 +5,14 @@ mod wire_kit;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use postrider::channel::Attempted;
 use postrider::registry::{Endpoint, TlsProfile, TlsVersion};
-use postrider::transport::{EndpointFault, Limits, TlsFault, Transport, check_tls};
+use postrider::transport::{EndpointFault, Limits, SystemResolver, TlsFault, Transport, check_tls};
 use postrider_core::cause::Cause;
 use postrider_core::outcome::OutcomeKind::*;
 use rcgen::{
@@ -434,6 +436,49 @@ async fn http2_by_alpn_carries_many_requests_over_one_connection() {
         assert!(!request.headers().contains_key("host"));
         assert_eq!(request.body().as_ref(), b"{\"a\":1}");
     }
+}
+
+#[tokio::test]
+async fn many_http2_requests_at_once_are_few_writes() {
+    const REQUESTS: usize = 100;
+    let authority = Authority::new();
+    let server = authority.server();
+    let h2 = Speaks {
+        alpn: &["h2"],
+        ..Speaks::plainly(&server)
+    };
+    let receiver = h2.receive(|stream, _| serve(stream, |_| ())).await;
+    let dialer = CountingDialer::default();
+    let writes = dialer.0.clone();
+    let resolver = Arc::new(SystemResolver::new());
+    let transport = Transport::with_network(patient(), open_policy(), resolver, Arc::new(dialer));
+    let (transport, endpoint) = (Arc::new(transport), secure(&receiver, authority.trusted()));
+    // The connection stands, and the far side has said how much it takes at once.
+    assert_eq!(outcome(&transport, &endpoint).await.kind, Accept);
+    let before = writes.load(SeqCst);
+    // Longer than what the HTTP/2 library copies into one write by itself.
+    let payload = "x".repeat(1_000);
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..REQUESTS {
+        let (transport, prepared) = (transport.clone(), transport.prepared(&endpoint));
+        let (event, dispatch) = (event(&payload), dispatch(1));
+        running.spawn(async move {
+            let attempted = transport
+                .attempt(&prepared, &event, &dispatch, wall())
+                .await;
+            matches!(attempted, Attempted::Answered(it) if it.kind == Accept)
+        });
+    }
+    assert!(
+        running
+            .join_all()
+            .await
+            .into_iter()
+            .all(|accepted| accepted)
+    );
+    let written = writes.load(SeqCst) - before;
+    assert!(written < REQUESTS / 2, "{written} writes");
+    assert_eq!(receiver.connections(), 1);
 }
 
 /// One HTTP/2 frame (RFC 9113 section 4.1).

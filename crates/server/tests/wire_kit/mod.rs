@@ -3,13 +3,17 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use postrider::channel::Attempted;
 use postrider::registry::{Endpoint, EndpointState, Secret, TlsProfile};
+use postrider::transport::dial::{Dial, Dialing, Socket, Stream};
 use postrider::transport::{Limits, NetworkPolicy, Transport};
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
@@ -21,7 +25,7 @@ use postrider_core::id::{
 use postrider_core::outcome::Outcome;
 use postrider_core::policy::Guarantee;
 use postrider_core::time::Time;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
@@ -282,6 +286,81 @@ pub fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
+}
+
+/// The machine's network, and how often something was written to it.
+#[derive(Default)]
+pub struct CountingDialer(pub Arc<AtomicUsize>);
+
+impl Dial for CountingDialer {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is the transport's own network, counted"
+    )]
+    fn dial(&self, address: SocketAddr) -> Dialing<'_> {
+        let writes = self.0.clone();
+        Box::pin(async move {
+            let tcp = TcpStream::connect(address).await?;
+            Ok(Socket::Other(Box::new(Counting { tcp, writes })))
+        })
+    }
+}
+
+struct Counting {
+    tcp: TcpStream,
+    writes: Arc<AtomicUsize>,
+}
+
+impl Stream for Counting {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.peer_addr()
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+}
+
+impl AsyncRead for Counting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, SeqCst);
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, SeqCst);
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
 }
 
 /// Polls until `holds`, or fails after five seconds.
