@@ -129,8 +129,7 @@ impl Bucket {
 pub struct RateKept {
     /// `None` once its rate was changed: what was begun before may be recorded after.
     buckets: BTreeMap<(Who, EndpointId), Option<Bucket>>,
-    /// Records that found no room are handed in again behind later ones, under their old times.
-    reordered: BTreeSet<Who>,
+    stuck: Stuck,
 }
 
 impl Checker for RateKept {
@@ -139,7 +138,8 @@ impl Checker for RateKept {
     }
 
     fn promise(&self) -> &'static str {
-        "An engine opens attempts to an endpoint no faster than the endpoint's rate and burst."
+        "One engine opens attempts to an endpoint no faster than the endpoint's rate and burst, \
+         except while it hands in again what its store had no room for."
     }
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
@@ -156,13 +156,26 @@ impl Checker for RateKept {
                     *told = None;
                 }
             }
-            Happened::Ended { who } => self.buckets.retain(|(told, _), _| told != who),
+            Happened::Ended { who } => {
+                self.buckets.retain(|(told, _), _| told != who);
+                self.stuck.end(*who);
+            }
             Happened::Refused {
                 shard,
                 record,
                 verdict: Verdict::Full,
-            } => self.reordered.extend(writers(*shard, record)),
-            Happened::Committed { shard, record } => return self.count(picture, *shard, record),
+            } => self.stuck.refused(*shard, record),
+            Happened::Committed { shard, record } => {
+                self.count(picture, *shard, record)?;
+                let Some(over) = self.stuck.recorded(*shard, record) else {
+                    return Ok(());
+                };
+                // What was opened out of order has cost tokens at the wrong times.
+                let buckets = self.buckets.iter_mut().filter(|((who, _), _)| *who == over);
+                for bucket in buckets.filter_map(|(_, bucket)| bucket.as_mut()) {
+                    bucket.tokens = i128::from(bucket.rate.burst.max(1)) * TOKEN;
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -182,7 +195,7 @@ impl RateKept {
                 Fact::Opened { .. } => {
                     bucket.fill(entry.at);
                     bucket.tokens -= TOKEN;
-                    let kept = bucket.tokens >= 0 || self.reordered.contains(&who);
+                    let kept = bucket.tokens >= 0 || self.stuck.has(who);
                     hold(kept, || {
                         format!("{who:?} opens {entry:?} too fast: {bucket:?}")
                     })?;
@@ -200,8 +213,7 @@ impl RateKept {
 pub struct SlotsKept {
     most: BTreeMap<(Who, EndpointId), u16>,
     open: BTreeMap<(Who, EndpointId), BTreeSet<DeliveryId>>,
-    /// Records that found no room are handed in again behind later ones.
-    reordered: BTreeSet<Who>,
+    stuck: Stuck,
 }
 
 impl Checker for SlotsKept {
@@ -210,7 +222,8 @@ impl Checker for SlotsKept {
     }
 
     fn promise(&self) -> &'static str {
-        "An engine has no more attempts under way to an endpoint than the endpoint's slots."
+        "One engine has no more attempts under way to an endpoint than the endpoint's slots, \
+         except while it hands in again what its store had no room for."
     }
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
@@ -223,7 +236,8 @@ impl Checker for SlotsKept {
                 shard,
                 record,
                 verdict: Verdict::Full,
-            } => self.reordered.extend(writers(*shard, record)),
+            } => self.stuck.refused(*shard, record),
+            Happened::Ended { who } => self.stuck.end(*who),
             Happened::Committed { shard, record } => {
                 for entry in &record.entries {
                     let Some(at) = engine_of(picture, *shard, record, entry) else {
@@ -235,7 +249,7 @@ impl Checker for SlotsKept {
                             open.insert(entry.delivery);
                             let most = self.most.get(&at).copied().unwrap_or(u16::MAX);
                             let kept = open.len() <= usize::from(most);
-                            hold(kept || self.reordered.contains(&at.0), || {
+                            hold(kept || self.stuck.has(at.0), || {
                                 let many = open.len();
                                 format!("{at:?} has {many} attempts under way of {most}")
                             })?;
@@ -246,11 +260,52 @@ impl Checker for SlotsKept {
                         _ => {}
                     }
                 }
+                self.stuck.recorded(*shard, record);
             }
             _ => {}
         }
         Ok(())
     }
+}
+
+/// Records that found no room: their engine hands them in again behind later ones, under their old
+/// times. Admissions are given up instead.
+#[derive(Default)]
+pub(super) struct Stuck(BTreeMap<Who, BTreeSet<(DeliveryId, u32)>>);
+
+impl Stuck {
+    pub fn refused(&mut self, shard: usize, record: &Record) {
+        let waits = record.event.is_none();
+        if let Some((who, entry)) = first(shard, record).filter(|_| waits) {
+            self.0.entry(who).or_default().insert(entry);
+        }
+    }
+
+    /// Some of this engine's are not recorded yet.
+    pub fn has(&self, who: Who) -> bool {
+        self.0.contains_key(&who)
+    }
+
+    /// The engine whose last one this record was, if it was one.
+    pub fn recorded(&mut self, shard: usize, record: &Record) -> Option<Who> {
+        let (who, entry) = first(shard, record)?;
+        let waiting = self.0.get_mut(&who)?;
+        waiting.remove(&entry);
+        let over = waiting.is_empty().then_some(who)?;
+        self.0.remove(&over);
+        Some(over)
+    }
+
+    pub fn end(&mut self, who: Who) {
+        self.0.remove(&who);
+    }
+}
+
+/// Who wrote a record, and what its first entry is of. Its place in the journal may change.
+fn first(shard: usize, record: &Record) -> Option<(Who, (DeliveryId, u32))> {
+    let entry = record.entries.first()?;
+    let who = writers(shard, record).next()?;
+    Some((who, (entry.delivery, entry.version)))
 }
 
 /// The engine that wrote a record.

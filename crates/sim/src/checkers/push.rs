@@ -13,7 +13,7 @@ use postrider_core::policy::Guarantee;
 use postrider_core::route::ROUTE_PROBE_MS;
 use postrider_core::time::{SECOND_MS, Time};
 
-use super::pace::writers;
+use super::pace::{Stuck, writers};
 use super::{Checker, hold};
 use crate::history::{Happened, Who};
 use crate::picture::{KnownEvent, Picture};
@@ -109,8 +109,9 @@ pub struct RouteHeld {
     paused: BTreeSet<(Who, RouteId)>,
     /// When a route was opened last by hand, on the engine's clock.
     opened: BTreeMap<(Who, RouteId), Time>,
-    /// Records that found no room are handed in again behind later ones.
-    reordered: BTreeSet<Who>,
+    /// Attempts that were opened to ask again, until they end.
+    probing: BTreeSet<(Who, DeliveryId)>,
+    stuck: Stuck,
 }
 
 impl Checker for RouteHeld {
@@ -119,8 +120,9 @@ impl Checker for RouteHeld {
     }
 
     fn promise(&self) -> &'static str {
-        "Over a route that was paused nothing is let go, and over one whose credentials were \
-         refused one attempt at a time, a minute after the refusal at the earliest."
+        "One engine lets nothing go over a route that it was told is paused, and over one whose \
+         credentials were refused one attempt at a time, a minute after the refusal at the \
+         earliest, except while it hands in again what its store had no room for."
     }
 
     fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
@@ -147,25 +149,39 @@ impl Checker for RouteHeld {
                 self.held.retain(|(of, _), _| of != who);
                 self.paused.retain(|(of, _)| of != who);
                 self.opened.retain(|(of, _), _| of != who);
+                self.probing.retain(|(of, _)| of != who);
+                self.stuck.end(*who);
             }
             Happened::Refused {
                 shard,
                 record,
                 verdict: Verdict::Full,
-            } => self.reordered.extend(writers(*shard, record)),
+            } => {
+                self.stuck.refused(*shard, record);
+                let stuck = &self.stuck;
+                self.held.retain(|(of, _), _| !stuck.has(*of));
+            }
             Happened::Committed { shard, record } => {
                 for who in writers(*shard, record).take(1) {
                     for entry in &record.entries {
                         self.follow(picture, who, entry)?;
                     }
                 }
+                self.stuck.recorded(*shard, record);
             }
-            Happened::Sent { who, dispatch, .. } => {
-                let route = self.of.get(&dispatch.endpoint);
-                let paused = route.is_some_and(|route| self.paused.contains(&(*who, *route)));
-                return hold(!paused, || {
-                    let id = dispatch.delivery;
+            Happened::Sent { who, at, dispatch } => {
+                let (id, route) = (dispatch.delivery, self.of.get(&dispatch.endpoint));
+                let Some(here) = route.map(|route| (*who, *route)) else {
+                    return Ok(());
+                };
+                hold(!self.paused.contains(&here), || {
                     format!("{who:?} lets {id} go over {route:?}, which is paused")
+                })?;
+                let probes = self.probing.contains(&(*who, id));
+                let held = self.held.get(&here);
+                let over = |held: &Held| held.probe.is_none() && *at >= held.until;
+                return hold(probes || held.is_none_or(over), || {
+                    format!("{who:?} lets {id} go at {at} over {route:?}: {held:?}")
                 });
             }
             _ => {}
@@ -181,8 +197,11 @@ impl RouteHeld {
         let Some(here) = route.map(|route| (who, *route)) else {
             return Ok(());
         };
+        if matches!(entry.fact, Fact::Answered { .. } | Fact::NotSent { .. }) {
+            self.probing.remove(&(who, entry.delivery));
+        }
         let opened = self.opened.get(&here).is_some_and(|at| entry.at <= *at);
-        if opened || self.reordered.contains(&who) {
+        if opened || self.stuck.has(who) {
             return Ok(());
         }
         let held = self.held.get_mut(&here);
@@ -205,6 +224,7 @@ impl RouteHeld {
                 let may = held.probe.is_none() && entry.at >= held.until;
                 hold(may, || format!("{who:?} opens {entry:?} over {held:?}"))?;
                 held.probe = Some(entry.delivery);
+                self.probing.insert((who, entry.delivery));
             }
             _ => {}
         }

@@ -18,12 +18,14 @@ use postrider_core::id::{
 use postrider_core::ledger::{Admitted, Entry, Fact, Lane, Next, Record, State};
 use postrider_core::outcome::{Outcome, OutcomeKind};
 use postrider_core::policy::{Guarantee, HeadOfLine, Policy, RatePolicy};
+use postrider_core::route::ROUTE_PROBE_MS;
 use postrider_core::time::Time;
 
 use super::{Checker, NO_PANIC, all};
 use crate::history::{Happened, Who};
 use crate::picture::Picture;
 use crate::plant::Planted;
+use crate::store::Verdict;
 
 const ENDPOINT: EndpointId = EndpointId(1);
 const POLICY: PolicyId = PolicyId(1);
@@ -129,6 +131,21 @@ impl Bench {
     fn opens(&mut self, at: i64, delivery: DeliveryId, attempt: u32) {
         let policy = POLICY;
         self.write(at, delivery, Fact::Opened { attempt, policy });
+    }
+
+    /// The record that opens the first attempt is refused, for want of room.
+    fn finds_no_room(&mut self, at: i64, delivery: DeliveryId) {
+        let (attempt, policy) = (1, POLICY);
+        let before = self.last.clone();
+        let entry = self.entry(at, delivery, Fact::Opened { attempt, policy });
+        self.last = before;
+        let record = &self.holding(vec![entry]);
+        let (shard, verdict) = (self.who.shard, &Verdict::Full);
+        self.see(&Happened::Refused {
+            shard,
+            record,
+            verdict,
+        });
     }
 
     fn answers(
@@ -467,6 +484,21 @@ const HISTORIES: &[(&str, Tell)] = &[
         bench.opens(0, ONE, 1);
         bench.opens(if bad { 999 } else { 1_000 }, TWO, 1);
     }),
+    ("rate-kept", |bench, bad| {
+        let rate = RatePolicy {
+            per_second_milli: 1_000,
+            burst: 1,
+        };
+        bench.told(0, |gate| gate.rate = Some(rate));
+        for delivery in (1..=4).map(DeliveryId) {
+            bench.admits(0, delivery, plain);
+        }
+        bench.finds_no_room(0, ONE);
+        bench.opens(1_000, TWO, 1);
+        bench.opens(0, ONE, 1);
+        bench.opens(2_000, DeliveryId(3), 1);
+        bench.opens(if bad { 2_999 } else { 3_000 }, DeliveryId(4), 1);
+    }),
     ("slots-kept", |bench, bad| {
         bench.told(0, |_| {});
         bench.admits(0, ONE, plain);
@@ -474,6 +506,17 @@ const HISTORIES: &[(&str, Tell)] = &[
         match bad {
             true => bench.opens(1, ONE, 1),
             false => bench.is_tried(false),
+        }
+        bench.opens(3, TWO, 1);
+    }),
+    ("slots-kept", |bench, bad| {
+        bench.told(0, |_| {});
+        bench.admits(0, ONE, plain);
+        bench.admits(0, TWO, plain);
+        bench.finds_no_room(1, ONE);
+        bench.is_tried(false);
+        if bad {
+            bench.opens(3, ONE, 2);
         }
         bench.opens(3, TWO, 1);
     }),
@@ -499,6 +542,29 @@ const HISTORIES: &[(&str, Tell)] = &[
         });
         bench.admits(2, ONE, plain);
         bench.sends(3, ONE);
+    }),
+    ("route-held", |bench, bad| {
+        bench.told(0, |_| {});
+        bench.admits(0, ONE, plain);
+        bench.admits(0, TWO, plain);
+        bench.opens(1, ONE, 1);
+        bench.opens(1, TWO, 1);
+        let kind = match bad {
+            true => OutcomeKind::Blocked,
+            false => OutcomeKind::Retry,
+        };
+        bench.answers(2, (ONE, 1), Outcome::bare(kind, Cause::AuthFailure), AGAIN);
+        bench.sends(3, TWO);
+    }),
+    ("route-held", |bench, bad| {
+        bench.told(0, |_| {});
+        bench.admits(0, ONE, plain);
+        bench.admits(0, TWO, plain);
+        bench.finds_no_room(1, ONE);
+        bench.opens(1, ONE, 1);
+        let refused = Outcome::bare(OutcomeKind::Blocked, Cause::AuthFailure);
+        bench.answers(2, (ONE, 1), refused, AGAIN);
+        bench.opens(if bad { 3 } else { 2 + ROUTE_PROBE_MS }, TWO, 1);
     }),
     ("refusals-free", |bench, bad| {
         bench.policy(|policy| policy.attempts_max = if bad { 2 } else { 1 });
