@@ -3,7 +3,7 @@
 //! | outcome | at-most-once | at-least-once, effectively-once |
 //! | --- | --- | --- |
 //! | Accept | Accepted | Accepted |
-//! | Retry, nothing was written | again | again |
+//! | Retry or Blocked, nothing was written | again | again |
 //! | Retry | Rejected | again |
 //! | Throttle | Rejected | again |
 //! | Reject, Gone | Rejected | Rejected |
@@ -103,7 +103,7 @@ fn verdict(guarantee: Guarantee, outcome: &Outcome) -> Option<State> {
     match (outcome.kind, guarantee) {
         (OutcomeKind::Accept, _) => Some(State::Accepted),
         (OutcomeKind::Reject | OutcomeKind::Gone, _) => Some(State::Rejected),
-        (OutcomeKind::Retry, _) if outcome.unsent => None,
+        (OutcomeKind::Retry | OutcomeKind::Blocked, _) if outcome.unsent => None,
         (
             OutcomeKind::Retry | OutcomeKind::Throttle | OutcomeKind::Blocked,
             Guarantee::AtMostOnce,
@@ -215,6 +215,7 @@ mod tests {
             (Gone, false, retired, retired),
             (Unknown, false, settled(State::Uncertain), again),
             (Blocked, false, settled(State::Rejected), again),
+            (Blocked, true, again, again),
         ];
         for (kind, unsent, at_most, at_least) in rows {
             for (guarantee, expected) in [

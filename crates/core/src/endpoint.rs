@@ -153,6 +153,9 @@ pub(crate) struct Endpoint {
     pub route_held: Option<Time>,
     /// Lanes that a dead letter stopped; see [`crate::policy::HeadOfLine::Park`].
     pub parked_lanes: BTreeSet<OrderingKey>,
+    /// Since when it has been gone, once an answer said so: whatever it is changed to before that
+    /// is known everywhere, it stays closed.
+    pub gone_since: Option<Time>,
     /// The moment its timer is set to.
     pub wake_at: Time,
     /// Who waits here, in whatever line, and when each lapses.
@@ -170,13 +173,19 @@ impl Endpoint {
             in_circle: false,
             route_held: None,
             parked_lanes: BTreeSet::new(),
+            gone_since: None,
             wake_at: Time::NEVER,
             waiting: BTreeSet::new(),
         }
     }
 
     /// It was changed: its history stays, its pace starts anew only if its rate is another one.
-    pub fn regate(&mut self, gate: Gate, now: Time) {
+    pub fn regate(&mut self, mut gate: Gate, now: Time) {
+        // Only another registration makes it another address.
+        self.gone_since = self.gone_since.filter(|since| gate.registered_at <= *since);
+        if self.gone_since.is_some() && !matches!(gate.reach, Reach::Closed(_)) {
+            gate.reach = Reach::Closed(Cause::EndpointRetired);
+        }
         if gate.rate != self.gate.rate {
             self.limiter = Limiter::new(now, gate.rate.as_ref());
         }

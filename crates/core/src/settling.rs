@@ -77,9 +77,10 @@ impl Engine {
             observed,
         };
         self.record(id, entry, after, effects);
-        if retire.is_some()
+        if let Some((_, since)) = retire
             && let Some(endpoint) = self.endpoints.get_mut(&judged.endpoint)
         {
+            endpoint.gone_since = Some(since);
             endpoint.gate.reach = Reach::Closed(Cause::EndpointRetired);
             self.wake_endpoint(now, judged.endpoint, effects);
         }

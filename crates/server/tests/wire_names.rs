@@ -3,11 +3,16 @@
 mod wire_kit;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use postrider::transport::{NetworkPolicy, Resolve, SystemResolver, Transport};
+use postrider::channel::Attempted;
+use postrider::transport::{NetworkPolicy, Resolve, Resolving, SystemResolver, Transport};
 use postrider_core::cause::Cause;
+use postrider_core::dispatch::Dispatch;
 use postrider_core::outcome::OutcomeKind::*;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UdpSocket;
 use wire_kit::*;
 
@@ -145,4 +150,46 @@ async fn the_guard_judges_what_the_name_server_says() {
         assert_eq!(brief(&outcome), (Retry, Cause::DnsFailure), "{name}");
         assert!(outcome.unsent && outcome.latency_ms < 2_000, "{name}");
     }
+}
+
+/// Finds its answer only when a moment has passed.
+struct Late(tokio::time::Instant);
+
+impl Resolve for Late {
+    fn resolve<'a>(&'a self, _name: &'a str) -> Resolving<'a> {
+        Box::pin(async {
+            while tokio::time::Instant::now() < self.0 {
+                tokio::task::yield_now().await;
+            }
+            Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_lapses_while_a_connection_is_made_is_not_begun() {
+    let bytes = Arc::new(AtomicUsize::new(0));
+    let heard = Arc::clone(&bytes);
+    let receiver = Receiver::start(move |mut stream, _| {
+        let heard = Arc::clone(&heard);
+        async move {
+            let mut rest = Vec::new();
+            heard.fetch_add(stream.read_to_end(&mut rest).await.unwrap_or(0), SeqCst);
+        }
+    })
+    .await;
+    let left = Duration::from_millis(200);
+    let late = Late(tokio::time::Instant::now() + 2 * left);
+    let transport = Transport::with_resolver(patient(), open_policy(), Arc::new(late));
+    let url = format!("http://known.example:{}/", receiver.address.port());
+    let prepared = transport.prepared(&Arc::new(endpoint(&url)));
+    let now = wall();
+    let short = Dispatch {
+        expires_at: now.plus(i64::try_from(left.as_millis()).unwrap()),
+        ..dispatch(1)
+    };
+    let came = transport.attempt(&prepared, &event("1"), &short, now).await;
+    assert_eq!(came, Attempted::NotSent(Cause::Unprocessed));
+    drop(transport);
+    assert_eq!(bytes.load(SeqCst), 0);
 }

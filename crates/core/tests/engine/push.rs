@@ -344,6 +344,28 @@ fn an_address_that_was_registered_after_it_was_gone_lives_on() {
 }
 
 #[test]
+fn old_news_of_an_endpoint_does_not_open_an_address_that_is_gone() {
+    let mut bench = devices();
+    let policy = policy();
+    bench.admit(&event(1));
+    bench.end(1, OutcomeKind::Gone);
+    for (registered_ms, reaches) in [(0, false), (60_000, true)] {
+        bench.pass(30_000);
+        bench.tell(Gate {
+            registered_at: NOON.plus(registered_ms),
+            ..device(1, &policy)
+        });
+        let next = if reaches { 3 } else { 2 };
+        bench.admit(&event(next));
+        bench.commit();
+        let sent = bench.is(next).0 == State::InFlight;
+        assert_eq!(sent, reaches, "registered {registered_ms} ms later");
+    }
+    bench.end_all(OutcomeKind::Accept);
+    bench.assert_at_rest();
+}
+
+#[test]
 fn an_address_that_was_registered_while_it_was_found_gone_lives_on() {
     for (latency_ms, retired) in [(4, 1), (5, 1), (6, 0)] {
         let mut bench = devices();

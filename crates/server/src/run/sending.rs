@@ -164,9 +164,14 @@ impl Means {
         }
         let waited = micros(now, dispatch.opened_at);
         self.metrics.hop(Hop::DurableToSend).observe(waited);
-        let now = self.clock.wall();
+        // Outside, times are the wall's; what is left of the time to live stays the same.
+        let wall = self.clock.wall();
+        let outward = Dispatch {
+            expires_at: dispatch.expires_at.plus(wall.since(now)),
+            ..dispatch.clone()
+        };
         self.transport
-            .attempt(prepared, &event, dispatch, now)
+            .attempt(prepared, &event, &outward, wall)
             .await
     }
 
@@ -205,12 +210,19 @@ impl Means {
         }
         let (delivery, attempt) = (dispatch.delivery, dispatch.attempt);
         let input = match attempted {
-            Attempted::Answered(outcome) => Input::Answered {
-                delivery,
-                attempt,
-                outcome: Box::new(outcome),
-                entropy: self.entropy.narrow(),
-            },
+            Attempted::Answered(mut outcome) => {
+                if outcome.kind == OutcomeKind::Gone {
+                    // The address was taken up when the attempt was opened; what was registered
+                    // since is another one.
+                    outcome.gone_since.get_or_insert(dispatch.opened_at);
+                }
+                Input::Answered {
+                    delivery,
+                    attempt,
+                    outcome: Box::new(outcome),
+                    entropy: self.entropy.narrow(),
+                }
+            }
             Attempted::NotSent(cause) => Input::NotSent {
                 delivery,
                 attempt,

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
@@ -62,6 +63,8 @@ pub(super) struct RealWorld {
 const LOOK_BACK_ROWS: usize = 200;
 /// Endpoints that one commit retires at the most.
 const RETIRED_AT_ONCE_MAX: usize = 1_000;
+/// Wait before endpoints are retired that the registry had no room for.
+const RETIRE_AGAIN: Duration = Duration::from_secs(1);
 
 impl RealWorld {
     pub fn new(parts: Parts, records: Sender<Vec<Box<Record>>>, line: Sender<Command>) -> Self {
@@ -244,12 +247,23 @@ impl World for RealWorld {
                     Ok(retired) => count(&metrics, &retired),
                     Err(error) => {
                         let count = some.len();
-                        tracing::error!(%error, count, "endpoints could not be retired");
+                        tracing::error!(%error, count, "endpoints could not be retired yet");
+                        ended.lock().extend_from_slice(some);
                     }
                 }
             }
+            let is_over = ended.lock().is_empty();
+            is_over
         };
-        self.parts.runtime.spawn(work::blocking(retire));
+        self.parts.runtime.spawn(async move {
+            // An error there is one of the process, which is ending.
+            while work::blocking(retire.clone())
+                .await
+                .is_ok_and(|is_over| !is_over)
+            {
+                tokio::time::sleep(RETIRE_AGAIN).await;
+            }
+        });
     }
 
     fn observe(&mut self, observation: Observation) {

@@ -206,19 +206,20 @@ impl Client {
 
     /// Sends one request and reads one answer.
     pub(super) async fn send(self: &Arc<Client>, host: &Arc<Host>, request: Request) -> Answer {
-        self.send_over(host, request, &mut None).await
+        self.send_by(None, host, request, &mut None).await
     }
 
-    /// The same, and says over which shared connection.
-    pub(super) async fn send_over(
+    /// The same, but not begun at `leave_by` or later; and says over which shared connection.
+    pub(super) async fn send_by(
         self: &Arc<Client>,
+        leave_by: Option<Instant>,
         host: &Arc<Host>,
         request: Request,
         over: &mut Option<Serial>,
     ) -> Answer {
         self.sweep_from_now_on();
         let start = Instant::now();
-        let (said, connected) = self.exchange(host, request, start, over).await;
+        let (said, connected) = self.exchange(leave_by, host, request, start, over).await;
         let total_ms = millis(start, Instant::now());
         Answer {
             said,
@@ -230,17 +231,22 @@ impl Client {
     /// The second part is when a new connection stood, if one was made.
     async fn exchange(
         &self,
+        leave_by: Option<Instant>,
         host: &Arc<Host>,
         mut request: Request,
         start: Instant,
         serial: &mut Option<Serial>,
     ) -> (Result<Response, Trouble>, Option<Instant>) {
+        let late = |now: Instant| leave_by.is_some_and(|at| now >= at);
+        if late(start) {
+            return (Err(lapsed()), None);
+        }
         for _ in 0..STALE_MAX {
             let Some(link) = host.kept(&self.limits).await else {
                 break;
             };
             *serial = link.serial();
-            match self.over(link, host, request, start).await {
+            match self.over(link, leave_by, host, request, start).await {
                 Ok(Ok(response)) => return (Ok(response), None),
                 Ok(Err(trouble)) => return (Err(stale(trouble)), None),
                 Err(back) => request = back,
@@ -253,8 +259,11 @@ impl Client {
             Err(trouble) => return (Err(trouble), None),
         };
         let connected = Instant::now();
+        if late(connected) {
+            return (Err(lapsed()), Some(connected));
+        }
         *serial = link.serial();
-        let said = match self.over(link, host, request, connected).await {
+        let said = match self.over(link, leave_by, host, request, connected).await {
             Ok(said) => said,
             Err(_) => Err(Trouble::unsent(
                 Fault::Lost,
@@ -268,6 +277,7 @@ impl Client {
     async fn over(
         &self,
         link: Link,
+        leave_by: Option<Instant>,
         host: &Arc<Host>,
         request: Request,
         start: Instant,
@@ -279,6 +289,7 @@ impl Client {
                 let terms = Terms {
                     authority: &host.authority,
                     room_until: start + response,
+                    leave_by,
                     response,
                     drain: self.limits.drain(),
                 };
@@ -485,6 +496,11 @@ impl Host {
             shared.connections.clear();
         }
     }
+}
+
+/// Its time to live ended while it waited for a connection: no byte of it was written.
+pub(super) fn lapsed() -> Trouble {
+    Trouble::unsent(Fault::Unprocessed, "its time to live is over")
 }
 
 /// Trouble on a connection that had been idle. If it came before a byte was written, the

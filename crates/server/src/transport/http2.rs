@@ -26,6 +26,7 @@ use http::{HeaderValue, Uri};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::answer::{self, Kept, Step};
+use super::client::lapsed;
 use super::http1::{Exchange, HEAD_BYTES_MAX};
 use super::room::{Place, Room};
 use super::tls;
@@ -60,6 +61,8 @@ pub(super) struct Terms<'a> {
     pub(super) authority: &'a Authority,
     /// How long it may wait for room, over all connections that end meanwhile.
     pub(super) room_until: Instant,
+    /// When it may not begin any more.
+    pub(super) leave_by: Option<Instant>,
     /// From its first byte to the answer's last.
     pub(super) response: Duration,
     /// From the answer's head to the end of its body.
@@ -146,6 +149,9 @@ impl Http2 {
             // It has said farewell; those under way are still answered.
             self.room.close();
             return Exchange::Unsent(request);
+        }
+        if terms.leave_by.is_some_and(|at| Instant::now() >= at) {
+            return Exchange::Troubled(lapsed());
         }
         match self.over(request, place, terms).await {
             Ok(exchange) => exchange,

@@ -19,6 +19,7 @@ use postrider_core::id::RouteId;
 use postrider_core::outcome::OutcomeKind;
 use postrider_core::time::Time;
 use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
 
 use super::client::{Client, Host};
 use super::elsewhere;
@@ -265,9 +266,18 @@ pub(super) struct Errand<'a> {
     pub event: &'a Event,
     pub dispatch: &'a Dispatch,
     pub now: Time,
+    /// The end of the time to live, on a clock that nobody sets; nothing begins after it.
+    pub leave_by: Option<Instant>,
 }
 
 impl Line {
+    /// Sends a request of this attempt, unless its time to live ends before it can begin.
+    async fn send(&self, client: &Arc<Client>, request: Request, errand: Errand<'_>) -> Answer {
+        client
+            .send_by(errand.leave_by, &self.host, request, &mut None)
+            .await
+    }
+
     /// One attempt.
     pub async fn attempt(
         &self,
@@ -279,11 +289,12 @@ impl Line {
             event,
             dispatch,
             now,
+            ..
         } = errand;
         let push = match (&self.way, push) {
             (Prepared::Webhook(prepared), _) => {
                 let request = Webhook.encode(prepared, event, dispatch, now);
-                let answer = client.send(&self.host, request).await;
+                let answer = self.send(client, request, errand).await;
                 let then = after(now, &answer);
                 return Webhook.classify(answer, then);
             }
@@ -331,7 +342,7 @@ impl Line {
             Ok(request) => request,
             Err(unsent) => return unsent,
         };
-        let answer = client.send(&self.host, request).await;
+        let answer = self.send(client, request, errand).await;
         let then = after(errand.now, &answer);
         let (attempted, reaction) =
             web_push::classify(&push.reactions.web_push, prepared, answer, then);
@@ -355,7 +366,9 @@ impl Line {
             Err(fault) => return apns::unfit(&fault),
         };
         let mut over = None;
-        let answer = client.send_over(&self.host, request, &mut over).await;
+        let answer = client
+            .send_by(errand.leave_by, &self.host, request, &mut over)
+            .await;
         let then = after(errand.now, &answer);
         let presented = tokens.as_ref().zip(bearer.as_ref());
         let verdict = apns::classify(&push.reactions.apns, answer, presented, then);
@@ -397,6 +410,9 @@ impl Line {
             Ok(wait_ms) => {
                 tokio::time::sleep(Duration::from_millis(wait_ms.unsigned_abs())).await;
                 errand.now = errand.now.plus(wait_ms);
+                if errand.now >= errand.dispatch.expires_at {
+                    return unsent(Attempted::NotSent(Cause::Deferred));
+                }
             }
             // The whole project waits, and nothing of it spends an attempt.
             Err(_) => {
@@ -421,7 +437,7 @@ impl Line {
             Ok(request) => request,
             Err(fault) => return unsent(fcm::unfit(&fault)),
         };
-        let answer = client.send(&self.host, request).await;
+        let answer = self.send(client, request, errand).await;
         let then = after(errand.now, &answer);
         let again = || tokens.refused(bearer.number);
         let (attempted, reaction) = fcm::classify(&push.reactions.fcm, answer, then, again);

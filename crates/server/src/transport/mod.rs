@@ -43,6 +43,7 @@ use postrider_core::event::Event;
 use postrider_core::id::{EndpointId, RouteId};
 use postrider_core::outcome::OutcomeKind;
 use postrider_core::time::Time;
+use tokio::time::Instant;
 use url::Url;
 
 use crate::channel::reading::unsendable;
@@ -267,10 +268,12 @@ impl Transport {
         dispatch: &Dispatch,
         now: Time,
     ) -> Attempted {
+        let left_ms = dispatch.expires_at.since(now).max(0).unsigned_abs();
         let errand = Errand {
             event,
             dispatch,
             now,
+            leave_by: Instant::now().checked_add(Duration::from_millis(left_ms)),
         };
         match &prepared.line {
             Ok(line) => {

@@ -63,6 +63,7 @@ impl Transport {
             event,
             dispatch,
             now,
+            leave_by: None,
         };
         match &self.prepared(endpoint).line {
             Ok(line) => {
@@ -82,6 +83,7 @@ impl Transport {
             event,
             dispatch,
             now,
+            ..
         } = errand;
         let told = |push: &Push| Told::of(event, dispatch, &push.receipts);
         match (&line.way, self.push.get()) {
