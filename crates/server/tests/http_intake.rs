@@ -590,6 +590,24 @@ async fn a_dry_run_says_what_would_be_and_leaves_nothing() {
     let (_, reader) = kit.store.open();
     assert!(reader.event(EventId(1)).unwrap().is_none());
 
+    let admin = kit.key(Role::Admin, Some("acme"));
+    let pause = format!("/v1/endpoints/{anna}/pause");
+    let paused = kit.post(&admin, &pause, r#"{"reason":"holidays"}"#).await;
+    assert!(paused.http_status.is_success(), "{}", paused.text);
+    let told = kit
+        .post(&key, "/v1/events/dry-run", &body.to_string())
+        .await;
+    assert_eq!(told.json()["deliveries"][1]["verdict"], "held");
+
+    for _ in 0..101 {
+        kit.endpoint("acme", r#"{"url":"https://many.test/","recipient":"many"}"#)
+            .await;
+    }
+    let many = r#"{"type":"order.paid","recipient":"many","payload":1}"#;
+    let many = kit.post(&key, "/v1/events/dry-run", many).await;
+    assert_eq!(many.http_status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(many.json()["field"], "endpoints");
+
     let wrong = kit
         .post(
             &key,

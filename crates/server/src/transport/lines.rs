@@ -385,7 +385,7 @@ impl Line {
         }
     }
 
-    /// `told` comes with whether FCM is only to look at it.
+    /// `told` comes with whether FCM is only to look at it: then quota and token stay as they are.
     pub(super) async fn fcm(
         &self,
         client: &Arc<Client>,
@@ -405,7 +405,11 @@ impl Line {
             return unsent(unsendable(OutcomeKind::Blocked, Cause::RouteUnusable, ""));
         };
         let mut errand = errand;
-        match fcm::quota::take(pace, errand.now) {
+        let taken = match validate_only {
+            true => Ok(0),
+            false => fcm::quota::take(pace, errand.now),
+        };
+        match taken {
             Ok(0) => {}
             Ok(wait_ms) => {
                 tokio::time::sleep(Duration::from_millis(wait_ms.unsigned_abs())).await;
@@ -439,9 +443,11 @@ impl Line {
         };
         let answer = self.send(client, request, errand).await;
         let then = after(errand.now, &answer);
-        let again = || tokens.refused(bearer.number);
+        let again = || !validate_only && tokens.refused(bearer.number);
         let (attempted, reaction) = fcm::classify(&push.reactions.fcm, answer, then, again);
-        if let (Attempted::Answered(outcome), Some(reaction)) = (&attempted, reaction) {
+        if let (false, Attempted::Answered(outcome), Some(reaction)) =
+            (validate_only, &attempted, reaction)
+        {
             // Whatever else it says, the token was let in.
             if outcome.http_status != 401 {
                 tokens.let_in();

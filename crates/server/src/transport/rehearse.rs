@@ -2,7 +2,8 @@
 //! told. The request is written as the attempt would write it; Google looks at it besides and sends
 //! nothing (`validateOnly`).
 //!
-//! Absent here: consequences. No endpoint is retired, no route paused and nothing recorded.
+//! Absent here: consequences. No endpoint is retired, no route held, nothing recorded, and what is
+//! known of a project's quota and token stays as it is.
 
 use std::sync::Arc;
 
@@ -65,16 +66,14 @@ impl Transport {
             now,
             leave_by: None,
         };
-        match &self.prepared(endpoint).line {
-            Ok(line) => {
-                let rehearsed = self.rehearse_over(line, errand).await;
-                let told = rehearsed.attempted;
-                Rehearsed {
-                    attempted: told.map(|told| redact::without_address(told, endpoint)),
-                    ..rehearsed
-                }
-            }
+        let rehearsed = match &self.prepared(endpoint).line {
+            Ok(line) => self.rehearse_over(line, errand).await,
             Err(fault) => Rehearsed::told(fault.attempted(now)),
+        };
+        let attempted = rehearsed.attempted;
+        Rehearsed {
+            attempted: attempted.map(|it| redact::without_address(it, endpoint)),
+            ..rehearsed
         }
     }
 

@@ -8,12 +8,13 @@ use postrider_core::Bytes;
 use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
 use postrider_core::id::{CorrelationId, DeliveryId, EventId};
+use postrider_core::ledger::State;
 use postrider_core::outcome::OutcomeKind;
 use postrider_core::policy::Guarantee;
 use postrider_core::time::MINUTE_MS;
 use serde_json::Value;
 
-use crate::engine::{FORM, device, fake, node, retired, route};
+use crate::engine::{FORM, device, fake, node, retired, route, row, tell};
 use crate::node_kit::submission;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,10 +33,25 @@ async fn google_looks_and_nothing_follows() {
     };
     let gone = Behaviour::of("/fcm/such-a-device").rule(When::Always, Act::Answer(gone));
     fake.set(gone).expect("a behaviour");
+    // It repeats the token, and asks the whole project to wait.
+    let words = Answer {
+        http_status: 429,
+        body: r#"{"error":{"status":"RESOURCE_EXHAUSTED","message":"busy-token"}}"#.to_owned(),
+        ..Answer::default()
+    };
+    let busy = Behaviour::of("/fcm/busy-token").rule(When::First(1), Act::Answer(words));
+    fake.set(busy).expect("a behaviour");
     let large = format!(r#"{{"notification":{{"title":"{}"}}}}"#, "x".repeat(5_000));
     let rows = [
         ("fine", FORM, OutcomeKind::Accept, Cause::Accepted, 1),
         ("such-a-device", FORM, OutcomeKind::Gone, Cause::Gone, 1),
+        (
+            "busy-token",
+            FORM,
+            OutcomeKind::Throttle,
+            Cause::RateLimited,
+            1,
+        ),
         (
             "large",
             &large,
@@ -81,6 +97,14 @@ async fn google_looks_and_nothing_follows() {
             let body: Value = serde_json::from_str(&request.body).expect("JSON");
             assert_eq!(body["validateOnly"], true);
         }
+        let evidence = String::from_utf8_lossy(&outcome.evidence);
+        assert!(!evidence.contains("busy-token"), "{evidence}");
         assert_eq!(retired(&node, to.id), None, "{name}: nothing follows");
+        if kind != OutcomeKind::Reject {
+            // What the fake does once it has done: the next one, in earnest, is served at once.
+            tell(&node, &to, 1).await;
+            let ends = [State::Accepted, State::Rejected];
+            row(&node, to.id, name, |row| ends.contains(&row.state)).await;
+        }
     }
 }

@@ -95,7 +95,7 @@ pub fn device(node: &Node, route: &Route, token: &str) -> Arc<Endpoint> {
     made.expect("a device").0
 }
 
-async fn tell(node: &Node, device: &Endpoint, number: u64) {
+pub async fn tell(node: &Node, device: &Endpoint, number: u64) {
     let effectively = Guarantee::EffectivelyOnce;
     let mut told = submission(device, effectively, number, node.clock.now());
     told.event.payload = Bytes::from_static(FORM.as_bytes());
@@ -103,7 +103,7 @@ async fn tell(node: &Node, device: &Endpoint, number: u64) {
 }
 
 /// The only delivery to a device, once it is as `holds` says.
-async fn row(
+pub async fn row(
     node: &Node,
     to: EndpointId,
     what: &str,

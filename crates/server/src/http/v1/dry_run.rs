@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Extension, Request, State};
+use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
 use postrider_core::event::{Event, Target};
 use postrider_core::id::{CorrelationId, DeliveryId};
@@ -51,7 +52,8 @@ pub(super) struct Rehearsal {
     /// Which way.
     channel: &'static str,
     /// `sendable`: it can be sent, and nobody was asked what they make of it. `accepted`: the
-    /// provider looked at it and would take it. `held`: its endpoint is paused. `refused`: it would
+    /// provider looked at it and would take it. `held`: its endpoint or route is paused, or the
+    /// route has no credentials that are accepted. `refused`: it would
     /// not be sent, or not be taken. `unknown`: the provider could not be asked.
     verdict: &'static str,
     /// Why not, as a delivery would have it.
@@ -92,11 +94,15 @@ pub(super) async fn dry_run(
         let directory = api.registry.directory();
         let policies = api.registry.policies();
         let mut desk = desk(&api, tenant, &directory, &policies);
-        desk.fanout_max = desk.fanout_max.min(ENDPOINTS_MAX);
         desk.idempotency_key = idempotency_key(&headers)?;
         let submission = desk.submission(&event)?;
         (submission.event, submission.targets, desk.found)
     };
+    if endpoints.len() > ENDPOINTS_MAX {
+        let count = endpoints.len().to_string();
+        let rule = "must be 100 at most in a dry run";
+        return Err(Problem::invalid("endpoints", &count, rule));
+    }
     let (event, now) = (Arc::new(event), api.intake.now());
     let mut looking = JoinSet::new();
     for (place, (endpoint, target)) in endpoints.into_iter().zip(targets).enumerate() {
@@ -143,7 +149,9 @@ async fn rehearse(
         .transport
         .rehearse(endpoint, event, &dispatch(event, target, now), now)
         .await;
-    let is_paused = matches!(endpoint.state, EndpointState::Paused { .. });
+    let route = endpoint.route.and_then(|route| api.registry.route(route));
+    let is_paused = matches!(endpoint.state, EndpointState::Paused { .. })
+        || route.is_some_and(|route| route.paused.is_some());
     match blank.after(rehearsed) {
         it if is_paused && it.verdict != "refused" => Rehearsal {
             verdict: "held",
@@ -188,7 +196,9 @@ impl Rehearsal {
         };
         let verdict = match outcome.kind {
             OutcomeKind::Accept => "accepted",
-            OutcomeKind::Reject | OutcomeKind::Gone | OutcomeKind::Blocked => "refused",
+            OutcomeKind::Reject | OutcomeKind::Gone => "refused",
+            OutcomeKind::Blocked if outcome.cause == Cause::RateLimited => "unknown",
+            OutcomeKind::Blocked => "held",
             OutcomeKind::Retry | OutcomeKind::Throttle | OutcomeKind::Unknown => "unknown",
         };
         let detail = String::from_utf8_lossy(&outcome.evidence).into_owned();
