@@ -252,8 +252,7 @@ impl World for RealWorld {
                     }
                 }
             }
-            let is_over = ended.lock().is_empty();
-            is_over
+            ended.lock().is_empty()
         };
         self.parts.runtime.spawn(async move {
             // An error there is one of the process, which is ending.
