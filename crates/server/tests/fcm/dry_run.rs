@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use postrider::channel::Attempted;
 use postrider::fake::{Act, Answer, Behaviour, Filter, When};
+use postrider::registry::Endpoint;
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
@@ -11,7 +12,7 @@ use postrider_core::id::{CorrelationId, DeliveryId, EventId};
 use postrider_core::ledger::State;
 use postrider_core::outcome::OutcomeKind;
 use postrider_core::policy::Guarantee;
-use postrider_core::time::MINUTE_MS;
+use postrider_core::time::{MINUTE_MS, Time};
 use serde_json::Value;
 
 use crate::engine::{FORM, device, fake, node, retired, route, row, tell};
@@ -66,21 +67,7 @@ async fn google_looks_and_nothing_follows() {
         let now = node.clock.now();
         let mut told = submission(&to, Guarantee::AtLeastOnce, 1, now);
         told.event.payload = Bytes::copy_from_slice(payload.as_bytes());
-        let dispatch = Dispatch {
-            delivery: DeliveryId(0),
-            correlation: CorrelationId(7),
-            tenant: to.tenant,
-            event: EventId(0),
-            endpoint: to.id,
-            attempt: 1,
-            policy: to.policy,
-            guarantee: Guarantee::AtLeastOnce,
-            lane: None,
-            previous_accepted: 0,
-            admitted_at: now,
-            expires_at: now.plus(MINUTE_MS),
-            opened_at: now,
-        };
+        let dispatch = dispatch(&to, now);
         let transport = Arc::clone(&node.transport);
         let rehearsed = transport.rehearse(&to, &told.event, &dispatch, now).await;
         let Some(Attempted::Answered(outcome)) = rehearsed.attempted else {
@@ -106,5 +93,24 @@ async fn google_looks_and_nothing_follows() {
             let ends = [State::Accepted, State::Rejected];
             row(&node, to.id, name, |row| ends.contains(&row.state)).await;
         }
+    }
+}
+
+/// The first attempt of a delivery that there is none of.
+fn dispatch(to: &Endpoint, now: Time) -> Dispatch {
+    Dispatch {
+        delivery: DeliveryId(0),
+        correlation: CorrelationId(7),
+        tenant: to.tenant,
+        event: EventId(0),
+        endpoint: to.id,
+        attempt: 1,
+        policy: to.policy,
+        guarantee: Guarantee::AtLeastOnce,
+        lane: None,
+        previous_accepted: 0,
+        admitted_at: now,
+        expires_at: now.plus(MINUTE_MS),
+        opened_at: now,
     }
 }

@@ -94,8 +94,9 @@ impl Sight<'_> {
         }
     }
 
-    /// Every receiver that said that it is gone: no attempt begins after its word was written down.
-    pub(super) fn left_alone(&self, findings: &mut Findings) {
+    /// When it was first written down of each receiver that it is gone. The registry's own date may
+    /// be earlier: since when the provider has known.
+    fn gone_ms(&self) -> HashMap<&str, i64> {
         let mut gone_ms: HashMap<&str, i64> = HashMap::new();
         for row in &self.evidence.rows {
             for step in row.entries.iter().filter(|step| step.says == Says::Gone) {
@@ -103,6 +104,12 @@ impl Sight<'_> {
                 *at_ms = step.at_ms.min(*at_ms);
             }
         }
+        gone_ms
+    }
+
+    /// Every receiver that said that it is gone: no attempt begins after its word was written down.
+    pub(super) fn left_alone(&self, findings: &mut Findings) {
+        let gone_ms = self.gone_ms();
         for row in &self.evidence.rows {
             let Some(&gone_ms) = gone_ms.get(&*row.path) else {
                 continue;
@@ -124,18 +131,18 @@ impl Sight<'_> {
 
     /// Whether an attempt to which a request can belong was under way at this moment: that cannot
     /// be called back, however long it takes.
-    fn began_before(&self, hit: &Record, moment_us: u64) -> bool {
+    fn began_before(&self, hit: &Record, moment_ms: i64) -> bool {
         let rows = self
             .rows
             .get(&*hit.correlation_id)
             .map_or(&[][..], Vec::as_slice);
-        let moment_ms = i64::try_from(moment_us / 1_000).unwrap_or(i64::MAX);
         let mut steps = rows.iter().flat_map(|row| &row.entries);
         steps.any(|step| step.says == Says::Opened && step.at_ms <= moment_ms)
     }
 
     /// Every device: still known, and retired if and only if its provider said that it is gone.
     pub(super) fn retired(&self, findings: &mut Findings) {
+        let gone_ms = self.gone_ms();
         let mut by_path: HashMap<&str, Vec<&Record>> = HashMap::new();
         for hit in &self.evidence.received {
             by_path.entry(&hit.path).or_default().push(hit);
@@ -170,20 +177,24 @@ impl Sight<'_> {
                 }
                 continue;
             };
+            let since_ms = i64::try_from(retired_us / 1_000).unwrap_or(i64::MAX);
+            let known_ms = gone_ms
+                .get(&**path)
+                .map_or(since_ms, |&ms| ms.max(since_ms));
+            let known_us = u64::try_from(known_ms).unwrap_or(0).saturating_mul(1_000);
             match first {
                 None => broken(
                     Promise::Retired,
                     "it was retired, and nobody said that it is gone".into(),
                 ),
-                Some(hit) if retired_us + LINGERING_US_MAX < hit.arrived_us => broken(
+                Some(hit) if known_us + LINGERING_US_MAX < hit.arrived_us => broken(
                     Promise::Retired,
                     "it was retired before anybody said that it is gone".into(),
                 ),
                 Some(_) => {}
             }
             let late = |hit: &&&Record| {
-                hit.arrived_us > retired_us + LINGERING_US_MAX
-                    && !self.began_before(hit, retired_us)
+                hit.arrived_us > known_us + LINGERING_US_MAX && !self.began_before(hit, known_ms)
             };
             let late = hits.iter().filter(late).count();
             if late > 0 {
