@@ -38,6 +38,13 @@ pub enum Happened<'a> {
         /// Which.
         who: Who,
     },
+    /// The world begins, and these are the bounds of its engines.
+    Bounds {
+        /// Unsettled deliveries in memory.
+        window_max: usize,
+        /// Records on their way to the store.
+        records_max: usize,
+    },
     /// A policy exists.
     Policy(&'a Policy),
     /// An engine was told of an endpoint.

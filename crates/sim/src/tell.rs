@@ -62,6 +62,10 @@ impl fmt::Display for Happened<'_> {
                 write!(f, "asked      {who}: question {ask} at {at}: ")?;
                 asked(f, submission)
             }
+            Happened::Bounds {
+                window_max,
+                records_max,
+            } => write!(f, "bounds     {window_max} rows, {records_max} records"),
             Happened::Unread { who, key } => {
                 let key = u128::from_le_bytes(key.0);
                 write!(f, "unread     {who}: who holds key {key}")

@@ -216,6 +216,17 @@ impl Bench {
         });
     }
 
+    /// An engine of 100 rows and 10 records, which took over nothing, comes to hold this.
+    fn fills(&mut self, figures: Figures) {
+        let (window_max, records_max) = (100, 10);
+        self.see(&Happened::Bounds {
+            window_max,
+            records_max,
+        });
+        self.granted(1);
+        self.turned(figures, Ok(()));
+    }
+
     fn replied(&mut self, reply: &Reply) {
         let (who, ask) = (self.who, Ask(1));
         self.see(&Happened::Replied { who, ask, reply });
@@ -616,12 +627,26 @@ const HISTORIES: &[(&str, Tell)] = &[
         bench.see(&Happened::CursorKept { who, seq });
     }),
     ("memory-bounded", |bench, bad| {
-        bench.granted(1);
-        let figures = Figures {
-            window: if bad { 10_000 } else { 1 },
+        let window = if bad { 200 } else { 100 };
+        bench.fills(Figures {
+            window,
             ..Figures::default()
-        };
-        bench.turned(figures, Ok(()));
+        });
+    }),
+    ("memory-bounded", |bench, bad| {
+        let records_pending = if bad { 30 } else { 10 };
+        bench.fills(Figures {
+            records_pending,
+            ..Figures::default()
+        });
+    }),
+    ("memory-bounded", |bench, bad| {
+        let timers = if bad { 4 } else { 3 };
+        bench.fills(Figures {
+            timers,
+            window: 1,
+            ..Figures::default()
+        });
     }),
     ("books-agree", |bench, bad| {
         let audit = match bad {

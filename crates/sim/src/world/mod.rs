@@ -230,6 +230,11 @@ impl World {
 
     fn begin(&mut self) {
         let plan = Arc::clone(&self.plan);
+        let bounds = Happened::Bounds {
+            window_max: plan.options.window_max,
+            records_max: plan.options.records_max,
+        };
+        self.eyes.see(self.now, &bounds);
         for policy in &plan.options.policies {
             self.eyes.see(self.now, &Happened::Policy(policy));
         }
