@@ -302,14 +302,54 @@ impl Endpoint {
 
     /// The next moment at which time alone changes something for those who wait.
     pub fn changes_at(&mut self, now: Time) -> Time {
-        if self.overdue(now).is_some() {
-            return now.plus(CLOSE_AGAIN_MS);
-        }
         let opens = match self.shut(now) {
             Some(Shut { until, .. }) if !self.due.is_empty() => until,
             _ => Time::NEVER,
         };
-        let lapses = self.waiting.first().map(|(expires_at, _)| *expires_at);
+        let lapses = match self.overdue(now) {
+            // More than could be closed at once.
+            Some(_) => Some(now.plus(CLOSE_AGAIN_MS)),
+            None => self.waiting.first().map(|(expires_at, _)| *expires_at),
+        };
         lapses.map_or(opens, |lapses| lapses.min(opens))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{PolicyId, TenantId};
+    use crate::policy::Policy;
+
+    #[test]
+    fn closing_what_is_late_does_not_keep_the_others_waiting() {
+        let policy = Policy::brief(PolicyId(1));
+        let gate = Gate {
+            endpoint: EndpointId(1),
+            tenant: TenantId(1),
+            channel: Channel::Webhook,
+            route: None,
+            registered_at: Time(0),
+            changed_at: Time(0),
+            reach: Reach::Open,
+            breaker: policy.breaker,
+            rate: Some(RatePolicy {
+                per_second_milli: 1_000,
+                burst: 1,
+            }),
+            adaptive: false,
+            hours_percent: None,
+            slots_max: 4,
+        };
+        let mut endpoint = Endpoint::new(gate, Time(0));
+        let _slot = endpoint.begin(Time(0));
+        endpoint.due.push(DeliveryId(2), 1);
+        endpoint.wait_begins(DeliveryId(1), Time(990));
+        endpoint.wait_begins(DeliveryId(2), Time(5_000));
+        assert!(CLOSE_AGAIN_MS > 5);
+        assert_eq!(endpoint.changes_at(Time(980)), Time(990));
+        assert_eq!(endpoint.changes_at(Time(995)), Time(1_000));
+        endpoint.wait_ends(DeliveryId(1), Time(990));
+        assert_eq!(endpoint.changes_at(Time(995)), Time(1_000));
     }
 }
