@@ -248,13 +248,14 @@ impl Engine {
         }
     }
 
-    /// An attempt that will not leave gives its slot back.
-    pub(crate) fn give_back(&mut self, now: Time, id: EndpointId, slot: Slot) {
+    /// An attempt that will not leave gives its slot back, and its share of the rate if that is on
+    /// record.
+    pub(crate) fn give_back(&mut self, now: Time, id: EndpointId, slot: Slot, on_record: bool) {
         let freed = u32::from(!self.planted(Plant::SlotLeaks));
         self.slots_used = self.slots_used.saturating_sub(freed);
         self.troubled_used = self.troubled_used.saturating_sub(u32::from(slot.troubled));
         let route = self.endpoints.get_mut(&id).and_then(|endpoint| {
-            endpoint.put_back(now, slot);
+            endpoint.put_back(now, slot, on_record);
             endpoint.gate.route
         });
         if slot.route_probe {

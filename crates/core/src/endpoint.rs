@@ -240,10 +240,13 @@ impl Endpoint {
         }
     }
 
-    /// An attempt was put back before it left.
-    pub fn put_back(&mut self, now: Time, slot: Slot) {
+    /// An attempt was put back before it left. What it took of the rate comes back only where that
+    /// is on record: what is left of it may have gone to another one meanwhile.
+    pub fn put_back(&mut self, now: Time, slot: Slot, on_record: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.limiter.put_back(self.gate.rate.as_ref());
+        if on_record {
+            self.limiter.put_back(self.gate.rate.as_ref());
+        }
         if slot.breaker_probe {
             self.breaker.probe_put_back(now);
         }
@@ -321,10 +324,10 @@ mod tests {
     use crate::id::{PolicyId, TenantId};
     use crate::policy::Policy;
 
-    #[test]
-    fn closing_what_is_late_does_not_keep_the_others_waiting() {
+    /// One attempt a second, one at once.
+    fn paced() -> Gate {
         let policy = Policy::brief(PolicyId(1));
-        let gate = Gate {
+        Gate {
             endpoint: EndpointId(1),
             tenant: TenantId(1),
             channel: Channel::Webhook,
@@ -340,13 +343,28 @@ mod tests {
             adaptive: false,
             hours_percent: None,
             slots_max: 4,
-        };
-        let mut endpoint = Endpoint::new(gate, Time(0));
+        }
+    }
+
+    #[test]
+    fn only_what_is_on_record_as_not_sent_gives_its_share_of_the_rate_back() {
+        for (on_record, until) in [(true, None), (false, Some(Time(1_000)))] {
+            let mut endpoint = Endpoint::new(paced(), Time(0));
+            let slot = endpoint.begin(Time(0));
+            endpoint.put_back(Time(100), slot, on_record);
+            assert_eq!(endpoint.in_flight, 0);
+            assert_eq!(endpoint.shut(Time(100)).map(|shut| shut.until), until);
+        }
+    }
+
+    #[test]
+    fn closing_what_is_late_does_not_keep_the_others_waiting() {
+        let mut endpoint = Endpoint::new(paced(), Time(0));
         let _slot = endpoint.begin(Time(0));
         endpoint.due.push(DeliveryId(2), 1);
         endpoint.wait_begins(DeliveryId(1), Time(990));
         endpoint.wait_begins(DeliveryId(2), Time(5_000));
-        assert!(CLOSE_AGAIN_MS > 5);
+        const { assert!(CLOSE_AGAIN_MS > 5) };
         assert_eq!(endpoint.changes_at(Time(980)), Time(990));
         assert_eq!(endpoint.changes_at(Time(995)), Time(1_000));
         endpoint.wait_ends(DeliveryId(1), Time(990));

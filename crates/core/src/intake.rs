@@ -399,7 +399,7 @@ impl Engine {
                 continue;
             };
             if row.delivery.state == State::InFlight {
-                self.give_back(now, row.delivery.endpoint, row.slot);
+                self.give_back(now, row.delivery.endpoint, row.slot, false);
             }
             for ask in self.asked.remove(&id).unwrap_or_default() {
                 let reply = Reply::Absent;

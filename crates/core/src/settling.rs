@@ -128,7 +128,7 @@ impl Engine {
         row.put_backs += 1;
         let wait_ms = (1_i64 << row.put_backs.min(10)).min(SECOND_MS);
         let (endpoint, slot) = (row.delivery.endpoint, std::mem::take(&mut row.slot));
-        self.give_back(now, endpoint, slot);
+        self.give_back(now, endpoint, slot, true);
         let fact = Fact::NotSent {
             attempt,
             cause,

@@ -306,7 +306,7 @@ impl Engine {
             return;
         };
         if row.delivery.state == State::InFlight {
-            self.give_back(now, row.delivery.endpoint, row.slot);
+            self.give_back(now, row.delivery.endpoint, row.slot, false);
         }
         let why = if fenced {
             Why::Draining

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use postrider::channel::Attempted;
-use postrider::fake::{Act, Answer, Behaviour, Filter, When};
+use postrider::fake::{Act, Answer, Behaviour, Fake, Filter, When};
 use postrider::registry::Endpoint;
 use postrider_core::Bytes;
 use postrider_core::cause::Cause;
@@ -22,26 +22,7 @@ use crate::node_kit::submission;
 async fn google_looks_and_nothing_follows() {
     let (fake, dir) = (fake().await, tempfile::tempdir().expect("a directory"));
     let node = node(&dir);
-    // As Google says it, with the token in its words.
-    let gone = Answer {
-        http_status: 404,
-        headers: vec![("content-type".into(), "application/json".into())],
-        body: r#"{"error":{"code":404,"status":"NOT_FOUND","message":"no such-a-device",
-                  "details":[{"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError",
-                              "errorCode":"UNREGISTERED"}]}}"#
-            .into(),
-        ..Answer::default()
-    };
-    let gone = Behaviour::of("/fcm/such-a-device").rule(When::Always, Act::Answer(gone));
-    fake.set(gone).expect("a behaviour");
-    // It repeats the token, and asks the whole project to wait.
-    let words = Answer {
-        http_status: 429,
-        body: r#"{"error":{"status":"RESOURCE_EXHAUSTED","message":"busy-token"}}"#.to_owned(),
-        ..Answer::default()
-    };
-    let busy = Behaviour::of("/fcm/busy-token").rule(When::First(1), Act::Answer(words));
-    fake.set(busy).expect("a behaviour");
+    misbehave(&fake);
     let large = format!(r#"{{"notification":{{"title":"{}"}}}}"#, "x".repeat(5_000));
     let rows = [
         ("fine", FORM, OutcomeKind::Accept, Cause::Accepted, 1),
@@ -84,7 +65,6 @@ async fn google_looks_and_nothing_follows() {
             let body: Value = serde_json::from_str(&request.body).expect("JSON");
             assert_eq!(body["validateOnly"], true);
         }
-        let evidence = String::from_utf8_lossy(&outcome.evidence);
         assert!(!evidence.contains("busy-token"), "{evidence}");
         assert_eq!(retired(&node, to.id), None, "{name}: nothing follows");
         if kind != OutcomeKind::Reject {
@@ -94,6 +74,29 @@ async fn google_looks_and_nothing_follows() {
             row(&node, to.id, name, |row| ends.contains(&row.state)).await;
         }
     }
+}
+
+/// Refusals as Google words them, with the token in them.
+fn misbehave(fake: &Fake) {
+    let gone = Answer {
+        http_status: 404,
+        headers: vec![("content-type".into(), "application/json".into())],
+        body: r#"{"error":{"code":404,"status":"NOT_FOUND","message":"no such-a-device",
+                  "details":[{"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError",
+                              "errorCode":"UNREGISTERED"}]}}"#
+            .into(),
+        ..Answer::default()
+    };
+    let gone = Behaviour::of("/fcm/such-a-device").rule(When::Always, Act::Answer(gone));
+    fake.set(gone).expect("a behaviour");
+    // It repeats the token, and asks the whole project to wait.
+    let words = Answer {
+        http_status: 429,
+        body: r#"{"error":{"status":"RESOURCE_EXHAUSTED","message":"busy-token"}}"#.to_owned(),
+        ..Answer::default()
+    };
+    let busy = Behaviour::of("/fcm/busy-token").rule(When::First(1), Act::Answer(words));
+    fake.set(busy).expect("a behaviour");
 }
 
 /// The first attempt of a delivery that there is none of.
