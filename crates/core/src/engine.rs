@@ -20,7 +20,7 @@ use crate::id::{
     OrderingKey, PolicyId, RouteId, Seq, Stamp, Ticket,
 };
 use crate::ledger::{Delivery, Entry, Fact, Record, State, apply};
-use crate::map::Map;
+use crate::map::{Map, Set};
 use crate::observation::Observation;
 use crate::ordering::Lane;
 use crate::outcome::Outcome;
@@ -356,8 +356,7 @@ pub struct Engine {
     /// Events whose key is freed once every delivery has definitely not arrived: how many have not
     /// yet. Not kept over a restart: then the key stays taken until its window ends.
     pub(crate) releases: Map<EventId, u32>,
-    /// Rows that the store was asked for, and rows whose entry it has yet to answer, each with
-    /// those who wish to withdraw it.
+    /// Those who wish to withdraw a row that is being read, or whose entry has yet to be answered.
     pub(crate) asked: Map<DeliveryId, Vec<Ask>>,
     pub(crate) timers: Timers,
     pub(crate) turns: Turns,
@@ -376,7 +375,7 @@ pub struct Engine {
     /// Those of them that are due and wait for room.
     pub(crate) to_load: VecDeque<DeliveryId>,
     /// Rows that the store was asked for.
-    pub(crate) loading: usize,
+    pub(crate) loading: Set<DeliveryId>,
     pub(crate) draining: bool,
 }
 
@@ -413,7 +412,7 @@ impl Engine {
             due_since: BTreeSet::new(),
             parked: 0,
             to_load: VecDeque::new(),
-            loading: 0,
+            loading: Set::default(),
             draining: false,
         }
     }
@@ -471,10 +470,11 @@ impl Engine {
         self.timers.earliest()
     }
 
-    /// Nothing is under way: no attempt, no record.
+    /// Nothing is under way: no attempt, no record, no row that is being read.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.slots_used == 0 && self.pending.is_empty() && self.stuck.is_empty()
+        let nothing_kept = self.pending.is_empty() && self.stuck.is_empty();
+        self.slots_used == 0 && self.loading.is_empty() && nothing_kept
     }
 
     /// The engine knows how far this lane has come; the store need not be asked.

@@ -4,13 +4,16 @@
 //! numbers given out here, or digests), so a cheap fixed hash does. Absent here: iteration, which
 //! `clippy.toml` forbids; what has to be walked in order is a `BTreeMap` or a queue.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::partition::mix;
 
 /// A hash map whose behaviour is the same in every process.
 pub type Map<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// A hash set whose behaviour is the same in every process.
+pub type Set<K> = HashSet<K, BuildHasherDefault<IdHasher>>;
 
 /// Hashes ids and digests.
 #[derive(Clone, Copy, Debug, Default)]

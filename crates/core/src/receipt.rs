@@ -34,11 +34,12 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) {
         let full = self.pending.len() >= self.config.records_max;
-        let receipts = self.receipts.entry(id).or_default();
-        if full || receipts.waiting.len() >= RECEIPTS_WAITING_MAX {
+        let waiting = self.receipts.get(&id).map_or(0, |it| it.waiting.len());
+        if full || waiting >= RECEIPTS_WAITING_MAX {
             self.refuse(Why::Overloaded, ask, effects);
             return;
         }
+        let receipts = self.receipts.entry(id).or_default();
         receipts.waiting.push((receipt, ask));
         let recording = receipts.recording;
         match self.place_of(id) {
@@ -166,11 +167,8 @@ impl Engine {
     }
 
     /// Asks the store for a row, unless it was asked already.
-    fn ask_for(&mut self, id: DeliveryId, effects: &mut Vec<Effect>) {
-        let before = self.asked.len();
-        self.asked.entry(id).or_default();
-        if self.asked.len() > before {
-            self.loading += 1;
+    pub(crate) fn ask_for(&mut self, id: DeliveryId, effects: &mut Vec<Effect>) {
+        if self.loading.insert(id) {
             effects.push(Effect::Load(vec![id]));
         }
     }

@@ -101,11 +101,10 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) {
         for (delivery, counter) in deliveries {
+            let asked = self.loading.remove(&delivery.id);
             if self.rows.contains_key(&delivery.id) {
                 continue;
             }
-            let asked = self.asked.contains_key(&delivery.id);
-            self.loading -= usize::from(asked);
             if delivery.state.is_settled() {
                 let asks = self.asked.remove(&delivery.id).unwrap_or_default();
                 too_late(delivery.state, asks, effects);
@@ -123,12 +122,11 @@ impl Engine {
             self.take_up(now, delivery, counter, effects);
         }
         for id in absent {
+            self.loading.remove(id);
             if self.rows.contains_key(id) {
                 continue;
             }
-            let asks = self.asked.remove(id);
-            self.loading -= usize::from(asks.is_some());
-            for ask in asks.unwrap_or_default() {
+            for ask in self.asked.remove(id).unwrap_or_default() {
                 let reply = Reply::Absent;
                 effects.push(Effect::Reply { ask, reply });
             }
@@ -139,18 +137,16 @@ impl Engine {
     /// Asks for rows that are due, as far as there is room for them.
     pub(crate) fn load_due(&mut self, effects: &mut Vec<Effect>) {
         let room = self.config.window_max.saturating_sub(self.rows.len());
-        let room = room.min(LOADING_MAX).saturating_sub(self.loading);
+        let room = room.min(LOADING_MAX).saturating_sub(self.loading.len());
         let mut due = Vec::new();
         while due.len() < room
             && let Some(id) = self.to_load.pop_front()
         {
-            if !self.rows.contains_key(&id) && !self.asked.contains_key(&id) {
-                self.asked.insert(id, Vec::new());
+            if !self.rows.contains_key(&id) && self.loading.insert(id) {
                 due.push(id);
             }
         }
         if !due.is_empty() {
-            self.loading += due.len();
             effects.push(Effect::Load(due));
         }
     }
@@ -203,14 +199,10 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) {
         match self.place_of(id) {
-            None => match self.asked.get_mut(&id) {
-                Some(asks) => asks.push(ask),
-                None => {
-                    self.asked.insert(id, vec![ask]);
-                    self.loading += 1;
-                    effects.push(Effect::Load(vec![id]));
-                }
-            },
+            None => {
+                self.asked.entry(id).or_default().push(ask);
+                self.ask_for(id, effects);
+            }
             Some(Place::Busy) => self.asked.entry(id).or_default().push(ask),
             Some(Place::Away) if self.planted(Plant::CancelAfterSend) => {
                 let reply = Reply::Cancelled;

@@ -217,6 +217,16 @@ fn a_row_is_asked_for_once_at_a_time() {
 }
 
 #[test]
+fn a_row_that_is_given_out_while_it_is_looked_for_is_withdrawn_once() {
+    let mut bench = Bench::new();
+    let ask = bench.cancel(1);
+    bench.admit(&event(1).due_in(50_000));
+    assert_eq!(bench.reply(ask), Some(Reply::Cancelled));
+    bench.load();
+    bench.assert_at_rest();
+}
+
+#[test]
 fn a_line_forgets_those_that_lapsed() {
     let mut bench = Bench::new();
     bench.tell(paused());
