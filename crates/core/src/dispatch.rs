@@ -211,23 +211,22 @@ impl Engine {
     /// The opening is durable: the attempt leaves. Where the store took so long that it lapsed
     /// meanwhile, the endpoint was shut by hand, or its route is held, it is put back.
     pub(crate) fn send(&mut self, now: Time, id: DeliveryId, effects: &mut Vec<Effect>) {
-        let Some(row) = self.rows.get_mut(&id) else {
+        let Some(row) = self.rows.get(&id) else {
             return;
         };
-        let delivery = &row.delivery;
-        let endpoint = self.endpoints.get(&delivery.endpoint);
-        let open = endpoint.is_some_and(|endpoint| endpoint.gate.reach == Reach::Open);
-        let held = endpoint.and_then(|endpoint| endpoint.route_held);
-        let held = held.is_some_and(|until| now < until) && !row.slot.route_probe;
-        let open = (open && !held) || self.config.plant == Some(Plant::PauseIgnored);
-        let lapsed = now >= delivery.expires_at;
-        let lapsed = lapsed && self.config.plant != Some(Plant::LapseUnchecked);
-        if !open || lapsed {
-            let attempt = delivery.attempt;
+        let (delivery, attempt) = (&row.delivery, row.delivery.attempt);
+        let open = self.endpoints.get(&delivery.endpoint).is_some_and(|it| {
+            let open = it.gate.reach == Reach::Open && it.gone.is_none();
+            open && self.lets_leave(now, it.gate.route, row.slot)
+        });
+        let open = open || self.planted(Plant::PauseIgnored);
+        let lapsed = now >= delivery.expires_at && !self.planted(Plant::LapseUnchecked);
+        let Some(row) = self.rows.get_mut(&id).filter(|_| open && !lapsed) else {
             self.not_sent(now, id, attempt, Cause::Deferred, effects);
             return;
-        }
+        };
         row.place = Place::Away;
+        let delivery = &row.delivery;
         let lane = delivery.lane;
         let lane = lane.and_then(|place| self.lanes.get(&(delivery.endpoint, place.key)));
         let counter = lane.map_or(LaneCounter::default(), crate::ordering::Lane::counter);

@@ -137,6 +137,17 @@ pub(crate) struct Slot {
     pub route_probe: bool,
 }
 
+/// What the engine makes of an answer that says that an address is gone: nothing more is sent at
+/// once, and once the answer is on record whatever waits is closed, and stays so whatever the
+/// endpoint is changed to before that is known everywhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gone {
+    /// Since when it is.
+    pub since: Time,
+    /// The answer is durable.
+    pub on_record: bool,
+}
+
 /// The engine's side of an endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
@@ -153,9 +164,8 @@ pub(crate) struct Endpoint {
     pub route_held: Option<Time>,
     /// Lanes that a dead letter stopped; see [`crate::policy::HeadOfLine::Park`].
     pub parked_lanes: BTreeSet<OrderingKey>,
-    /// Since when it has been gone, once an answer said so: whatever it is changed to before that
-    /// is known everywhere, it stays closed.
-    pub gone_since: Option<Time>,
+    /// An answer said that it is gone.
+    pub gone: Option<Gone>,
     /// The moment its timer is set to.
     pub wake_at: Time,
     /// Who waits here, in whatever line, and when each lapses.
@@ -173,7 +183,7 @@ impl Endpoint {
             in_circle: false,
             route_held: None,
             parked_lanes: BTreeSet::new(),
-            gone_since: None,
+            gone: None,
             wake_at: Time::NEVER,
             waiting: BTreeSet::new(),
         }
@@ -182,8 +192,9 @@ impl Endpoint {
     /// It was changed: its history stays, its pace starts anew only if its rate is another one.
     pub fn regate(&mut self, mut gate: Gate, now: Time) {
         // Only another registration makes it another address.
-        self.gone_since = self.gone_since.filter(|since| gate.registered_at <= *since);
-        if self.gone_since.is_some() && !matches!(gate.reach, Reach::Closed(_)) {
+        self.gone = self.gone.filter(|gone| gate.registered_at <= gone.since);
+        let retired = self.gone.is_some_and(|gone| gone.on_record);
+        if retired && !matches!(gate.reach, Reach::Closed(_)) {
             gate.reach = Reach::Closed(Cause::EndpointRetired);
         }
         if gate.rate != self.gate.rate {
@@ -202,6 +213,9 @@ impl Endpoint {
             Reach::Open => {}
             Reach::Paused => return shut(Time::NEVER, Cause::ExpiredPaused),
             Reach::Closed(cause) => return shut(Time::NEVER, cause),
+        }
+        if self.gone.is_some() {
+            return shut(Time::NEVER, Cause::Expired);
         }
         if let Some(until) = self.route_held.filter(|until| now < *until) {
             return shut(until, Cause::ExpiredBlocked);

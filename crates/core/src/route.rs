@@ -105,6 +105,17 @@ impl Engine {
         probes
     }
 
+    /// Whether an attempt whose opening took a while may still leave: its route may have been
+    /// refused or paused meanwhile, even one that was to be asked with this attempt.
+    pub(crate) fn lets_leave(&self, now: Time, id: Option<RouteId>, slot: Slot) -> bool {
+        let passage = id.and_then(|id| self.routes.get(&id)).map(|it| it.passage);
+        match passage.unwrap_or_default() {
+            Passage::Open => true,
+            Passage::Held(until) => until <= now,
+            Passage::Probing => slot.route_probe,
+        }
+    }
+
     /// What an answer says about its route: its credentials, its address or its quota.
     pub(crate) fn judge_route(
         &mut self,

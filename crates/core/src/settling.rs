@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use crate::acknowledge::{Hold, Settlement, settle};
 use crate::cause::Cause;
-use crate::endpoint::{Channel, Reach};
+use crate::endpoint::{Channel, Gone, Reach};
 use crate::engine::{After, Effect, Engine, Refusal, Reply, Row, STUCK_RETRY_MS, Why};
-use crate::id::{DeliveryId, EventId, Ticket};
+use crate::id::{DeliveryId, EndpointId, EventId, Ticket};
 use crate::ledger::{Delivery, Fact, Next, Record, State};
 use crate::observation::{Attempt, Observation};
 use crate::outcome::{Outcome, OutcomeKind};
@@ -79,10 +79,40 @@ impl Engine {
         self.record(id, entry, after, effects);
         if let Some((_, since)) = retire
             && let Some(endpoint) = self.endpoints.get_mut(&judged.endpoint)
+            && endpoint.gone.is_none()
         {
-            endpoint.gone_since = Some(since);
-            endpoint.gate.reach = Reach::Closed(Cause::EndpointRetired);
+            let on_record = false;
+            endpoint.gone = Some(Gone { since, on_record });
             self.wake_endpoint(now, judged.endpoint, effects);
+        }
+    }
+
+    /// That an endpoint is gone is on record: whatever waits for it is closed, unless it was
+    /// registered again meanwhile.
+    fn retire(&mut self, now: Time, id: EndpointId, since: Time, effects: &mut Vec<Effect>) {
+        let believed = self.planted(Plant::StaleGoneBelieved);
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
+        if since < endpoint.gate.registered_at && !believed {
+            return;
+        }
+        let on_record = true;
+        endpoint.gone = Some(Gone { since, on_record });
+        if !matches!(endpoint.gate.reach, Reach::Closed(_)) {
+            endpoint.gate.reach = Reach::Closed(Cause::EndpointRetired);
+        }
+        self.wake_endpoint(now, id, effects);
+    }
+
+    /// The answer that says that its endpoint is gone did not get on record: the endpoint goes on.
+    fn unretire(&mut self, now: Time, answered: DeliveryId, effects: &mut Vec<Effect>) {
+        let id = self.rows.get(&answered).map(|row| row.delivery.endpoint);
+        if let Some(id) = id
+            && let Some(endpoint) = self.endpoints.get_mut(&id)
+        {
+            endpoint.gone = endpoint.gone.filter(|gone| gone.on_record);
+            self.wake_endpoint(now, id, effects);
         }
     }
 
@@ -179,6 +209,7 @@ impl Engine {
                         cause,
                         at,
                     });
+                    self.retire(now, endpoint, at, effects);
                 }
                 self.place(now, delivery, effects);
             }
@@ -249,7 +280,14 @@ impl Engine {
                 let (id, ask) = match after {
                     After::Receipts { delivery, .. } => (delivery, None),
                     After::Opened(id) | After::PutBack(id) => (id, None),
-                    After::Answered { delivery, .. } => (delivery, None),
+                    After::Answered {
+                        delivery, retire, ..
+                    } => {
+                        if retire.is_some() {
+                            self.unretire(now, delivery, effects);
+                        }
+                        (delivery, None)
+                    }
                     After::Closed { delivery, ask } => (delivery, ask),
                     After::Admitted { seen, .. } => (seen.first_delivery, None),
                 };

@@ -392,3 +392,23 @@ fn what_was_opened_before_its_route_was_held_does_not_leave() {
     bench.pass(61_000);
     assert_eq!(bench.away().len(), 1, "one asks for all");
 }
+
+#[test]
+fn an_attempt_that_was_to_ask_does_not_leave_once_its_route_is_paused() {
+    let mut bench = devices();
+    let switch = |open| Input::Route { route: ROUTE, open };
+    bench.admit(&event(1).to(1));
+    bench.end(1, OutcomeKind::Blocked);
+    bench.now = bench.now.plus(61_000);
+    bench.turn([Input::Wake]);
+    bench.turn([switch(false)]);
+    bench.commit();
+    bench.pass(120_000);
+    assert_eq!(bench.away(), [], "paused by hand");
+    assert_eq!(bench.is(1), (State::Scheduled, Cause::Deferred));
+    bench.turn([switch(true)]);
+    bench.commit();
+    assert_eq!(bench.away(), [1]);
+    bench.end(1, OutcomeKind::Accept);
+    bench.assert_at_rest();
+}

@@ -85,6 +85,36 @@ fn a_settlement_that_finds_no_room_is_handed_in_again_and_intake_refuses_meanwhi
 }
 
 #[test]
+fn nothing_is_closed_for_an_answer_that_is_not_on_record() {
+    let mut bench = Bench::new();
+    bench.admit(&event(1));
+    bench.admit(&event(2).due_in(100));
+    bench.admit(&event(3).due_in(140));
+    bench.answer(1, outcome(OutcomeKind::Gone));
+    bench.world().model.full = true;
+    bench.commit();
+    bench.pass(100);
+    assert_eq!(
+        bench.figures().records_pending,
+        0,
+        "one is stuck, and nothing else"
+    );
+    // There is room again, and the answer waits for its next try.
+    bench.world().model.full = false;
+    bench.now = bench.now.plus(50);
+    bench.tell(gate(1, &policy()));
+    bench.commit();
+    let untouched = (State::Scheduled, Cause::Waiting);
+    assert_eq!((bench.is(2), bench.is(3)), (untouched, untouched));
+    assert_eq!(bench.away(), [], "and nothing is sent");
+    bench.pass(1_000);
+    assert_eq!(bench.is(1), (State::Rejected, Cause::Gone));
+    let retired = (State::Suppressed, Cause::EndpointRetired);
+    assert_eq!((bench.is(2), bench.is(3)), (retired, retired));
+    bench.assert_at_rest();
+}
+
+#[test]
 fn an_attempt_whose_opening_took_too_long_does_not_leave() {
     let mut bench = Bench::new();
     bench.admit(&event(1).due_in(100).ttl(1_000));

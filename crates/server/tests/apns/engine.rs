@@ -145,9 +145,10 @@ async fn an_expired_token_is_renewed_on_other_connections_and_nothing_is_lost() 
     assert!(!wedged.is_empty(), "nobody met the expired token");
     // Another that stands and never saw the old token serves as well as a new one.
     let left = service.connections() - wedged.len() as u64;
-    eventually("an end of every connection that saw an expired token", || {
-        service.standing() as u64 <= left
-    })
+    eventually(
+        "an end of every connection that saw an expired token",
+        || service.standing() as u64 <= left,
+    )
     .await;
     rig.node.stop().unwrap();
 }
