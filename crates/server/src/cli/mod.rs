@@ -23,6 +23,7 @@ mod journal;
 mod keys;
 mod local;
 mod restore;
+mod run_directory;
 mod send;
 mod serve;
 pub mod show;

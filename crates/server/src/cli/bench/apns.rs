@@ -6,8 +6,8 @@
 //!
 //! Absent here: Apple.
 
+use std::convert::Infallible;
 use std::path::Path;
-use std::time::Instant;
 
 use postrider_core::time::MINUTE_MS;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ const EVENTS_SHARE: u64 = 4;
 /// Fewest notifications of a run.
 const NOTIFICATIONS_MIN: u64 = 1_000;
 /// Tokens that are signed to see what one costs.
-const TOKENS: i64 = 200;
+const TOKENS: u32 = 200;
 /// Time after which there is another token.
 const TOKEN_MS: i64 = 30 * MINUTE_MS;
 const APP: &str = "com.example.bench";
@@ -107,13 +107,11 @@ fn request(stage: &Stage, tokens: &ProviderTokens) -> Result<Request, Failure> {
 /// Microseconds of signing one provider token, which serves for half an hour.
 fn token_us(tokens: &ProviderTokens) -> f64 {
     let now = push::moment(load::now_us());
-    let began = Instant::now();
-    for number in 1..=TOKENS {
+    let Ok(each_us) = push::each_us(TOKENS, |number| {
         std::hint::black_box(tokens.bearer(now.plus(number * TOKEN_MS)));
-    }
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred fit")]
-    let count = TOKENS as f64;
-    began.elapsed().as_secs_f64() * 1e6 / count
+        Ok::<_, Infallible>(())
+    });
+    each_us
 }
 
 /// Makes a route and devices on it.

@@ -6,6 +6,7 @@
 //!
 //! Absent here: Google.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::Instant;
 
@@ -35,7 +36,7 @@ const NOTIFICATIONS_MIN: u64 = 1_000;
 /// Projects that the devices are spread over. Each may send 2,000 a second at the foot of its ramp.
 const PROJECTS: usize = 40;
 /// Assertions that are signed to see what one costs.
-const ASSERTIONS: i64 = 20;
+const ASSERTIONS: u32 = 20;
 /// Number of the device that raw clients write to: none of those that are counted.
 const NOBODY: &str = "nobody";
 
@@ -110,13 +111,11 @@ async fn account(stage: &mut Stage, project: &str) -> Result<Value, Failure> {
 /// Microseconds of signing one assertion, which is exchanged for a token that serves for an hour.
 fn token_us(account: &ServiceAccount) -> f64 {
     let now = push::moment(load::now_us());
-    let began = Instant::now();
-    for number in 1..=ASSERTIONS {
+    let Ok(each_us) = push::each_us(ASSERTIONS, |number| {
         std::hint::black_box(oauth::assertion(account, now.plus(number * MINUTE_MS)));
-    }
-    #[expect(clippy::cast_precision_loss, reason = "a few fit")]
-    let count = ASSERTIONS as f64;
-    began.elapsed().as_secs_f64() * 1e6 / count
+        Ok::<_, Infallible>(())
+    });
+    each_us
 }
 
 /// An access token, and how many milliseconds it took to get it, connecting included.

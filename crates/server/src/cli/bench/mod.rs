@@ -36,6 +36,7 @@ pub use self::words::page;
 
 use super::demo::progress::Progress;
 use super::failure::{Failure, Outcome};
+use super::run_directory::must_be_empty;
 use super::show;
 
 /// Connections of the raw client, and slots of a measured endpoint.
@@ -161,7 +162,7 @@ async fn whole(
     progress: &mut Progress,
 ) -> Result<(Value, Vec<&'static str>), Failure> {
     let data = args.data.as_deref();
-    stage::must_be_empty(data)?;
+    must_be_empty(data)?;
     let sizes = args.events.map_or(Sizes::of(args.quick), Sizes::with);
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let mut report = Report::default();

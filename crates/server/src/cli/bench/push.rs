@@ -117,6 +117,15 @@ pub(super) fn told(payload: &str, now: Time) -> Told<'_> {
     }
 }
 
+/// Microseconds that one of `times` takes.
+pub(super) fn each_us<E>(times: u32, mut once: impl FnMut(i64) -> Result<(), E>) -> Result<f64, E> {
+    let began = Instant::now();
+    for number in 1..=times {
+        once(i64::from(number))?;
+    }
+    Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(times))
+}
+
 /// Makes a route.
 pub(super) async fn route(stage: &Stage, body: &Value) -> Result<(), Failure> {
     let mut api = Api::new(stage.engine.address(), &stage.key);

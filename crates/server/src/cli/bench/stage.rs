@@ -3,7 +3,7 @@
 //!
 //! Absent here: load and figures.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use crate::cli::demo::api::Api;
 use crate::cli::demo::engine::Engine;
 use crate::cli::demo::world::{found, make, word};
 use crate::cli::failure::Failure;
+use crate::cli::run_directory::RunDirectory;
 use crate::fake::Counted;
 
 /// Settings of an engine that is measured: no line for each attempt, and so many slots to one
@@ -42,13 +43,8 @@ pub(super) struct Stage {
     pub(super) sink: Sink,
     pub(super) engine: Engine,
     pub(super) key: String,
-    home: Home,
-}
-
-/// The directory of a run; a temporary one goes with it.
-struct Home {
-    path: PathBuf,
-    passing: bool,
+    /// A temporary one goes with it.
+    directory: RunDirectory,
 }
 
 /// A measured stretch of work: what was counted, and what each process used for it.
@@ -86,23 +82,23 @@ impl Stage {
         named: Option<&Path>,
         more: impl Fn(&Sink) -> String,
     ) -> Result<Stage, Failure> {
-        let home = Home::new(named)?;
+        let directory = RunDirectory::new("bench", named)?;
         let sink = Sink::start(program).await?;
         let settings = format!("{SETTINGS}{}", more(&sink));
-        let mut engine = Engine::prepare(program, &home.path, None, &settings)?;
+        let mut engine = Engine::prepare(program, &directory.path, None, &settings)?;
         engine.start().await?;
         let key = found(engine.address(), &engine.key()?, "bench").await?;
         Ok(Stage {
             sink,
             engine,
             key,
-            home,
+            directory,
         })
     }
 
     /// Where the data is.
     pub(super) fn directory(&self) -> &Path {
-        &self.home.path
+        &self.directory.path
     }
 
     /// A load for a recipient with so many endpoints, made now: `/<name>/0` and on.
@@ -193,43 +189,5 @@ impl Stretch {
     #[expect(clippy::cast_precision_loss, reason = "counts of minutes fit")]
     pub(super) fn each(&self, whole: u64) -> f64 {
         whole as f64 / self.counted.distinct.max(1) as f64
-    }
-}
-
-/// A run begins with an empty directory.
-pub(super) fn must_be_empty(named: Option<&Path>) -> Result<(), Failure> {
-    let Some(path) = named else {
-        return Ok(());
-    };
-    let held = path
-        .read_dir()
-        .is_ok_and(|mut files| files.next().is_some());
-    if held {
-        let what = format!("{} is not empty", path.display());
-        return Err(Failure::usage(what).hint("a run begins with an empty directory"));
-    }
-    Ok(())
-}
-
-impl Home {
-    fn new(named: Option<&Path>) -> Result<Home, Failure> {
-        must_be_empty(named)?;
-        let number: u64 = rand::random();
-        Ok(Home {
-            passing: named.is_none(),
-            path: named.map_or_else(
-                || std::env::temp_dir().join(format!("postrider-bench-{number:016x}")),
-                Path::to_path_buf,
-            ),
-        })
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if self.passing {
-            // What cannot be removed is in the temporary directory, where it harms nobody.
-            let _removed = std::fs::remove_dir_all(&self.path);
-        }
     }
 }

@@ -109,29 +109,21 @@ fn arithmetic() -> Result<(f64, f64), NoKeyPair> {
     let point = UnparsedPublicKey::new(&ECDH_P256, theirs.public());
     let point = ParsedPublicKey::try_from(point).map_err(|_| NoKeyPair)?;
     let plaintext = load::payload(1, load::now_us());
-    let whole = || {
+    let whole = |_| {
         let fresh = Fresh::draw()?;
         let body = encrypt(&receiver, &fresh.key, &fresh.salt, plaintext.as_bytes(), 0);
         body.map(drop).map_err(|_| NoKeyPair)
     };
-    let bare = || {
+    let bare = |_| {
         let ours = PrivateKey::generate(&ECDH_P256).map_err(|_| NoKeyPair)?;
         agree(&ours, point.clone(), NoKeyPair, |_| Ok(()))
     };
     let mut best = (f64::INFINITY, f64::INFINITY);
     for _ in 0..ROUNDS {
-        best.0 = best.0.min(each_us(whole)?);
-        best.1 = best.1.min(each_us(bare)?);
+        best.0 = best.0.min(push::each_us(ROUND_OPERATIONS, whole)?);
+        best.1 = best.1.min(push::each_us(ROUND_OPERATIONS, bare)?);
     }
     Ok(best)
-}
-
-fn each_us(work: impl Fn() -> Result<(), NoKeyPair>) -> Result<f64, NoKeyPair> {
-    let began = Instant::now();
-    for _ in 0..ROUND_OPERATIONS {
-        work()?;
-    }
-    Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(ROUND_OPERATIONS))
 }
 
 impl Crowd {

@@ -38,6 +38,7 @@ use self::progress::Progress;
 use self::report::Report;
 use self::world::World;
 use super::failure::{Failure, Outcome};
+use super::run_directory::RunDirectory;
 use super::show;
 
 pub use check::{Broken, Findings, Promise};
@@ -125,7 +126,7 @@ pub fn perform(args: &Args, program: &std::path::Path) -> Result<Verdict, Failur
         .enable_all()
         .build()
         .map_err(|error| Failure::no("the network could not be set up").because(error))?;
-    let home = Home::new(args.data.clone())?;
+    let home = RunDirectory::new("demo", args.data.as_deref())?;
     runtime.block_on(async {
         tokio::select! {
             verdict = whole(args, program, &home) => verdict,
@@ -134,7 +135,11 @@ pub fn perform(args: &Args, program: &std::path::Path) -> Result<Verdict, Failur
     })
 }
 
-async fn whole(args: &Args, program: &std::path::Path, home: &Home) -> Result<Verdict, Failure> {
+async fn whole(
+    args: &Args,
+    program: &std::path::Path,
+    home: &RunDirectory,
+) -> Result<Verdict, Failure> {
     let began = Instant::now();
     let seed = args.seed.unwrap_or_else(rand::random);
     let mut progress = Progress::new();
@@ -187,7 +192,7 @@ async fn whole(args: &Args, program: &std::path::Path, home: &Home) -> Result<Ve
 /// waited for a second: a table of reactions in front of the one that is built in says so.
 fn prepare(
     program: &std::path::Path,
-    home: &Home,
+    home: &RunDirectory,
     plant: Option<&str>,
     phones: &Phones,
 ) -> Result<Engine, Failure> {
@@ -228,39 +233,6 @@ fn phase(progress: &mut Arc<Progress>, name: &str, total: u64) {
     // All callers of the phase before have ended, so nobody else holds it.
     if let Some(progress) = Arc::get_mut(progress) {
         progress.phase(name, total);
-    }
-}
-
-/// Where a run's files are; a temporary one goes with it.
-struct Home {
-    path: PathBuf,
-    passing: bool,
-}
-
-impl Home {
-    fn new(named: Option<PathBuf>) -> Result<Home, Failure> {
-        let passing = named.is_none();
-        let path = named.unwrap_or_else(|| {
-            let number: u64 = rand::random();
-            std::env::temp_dir().join(format!("postrider-demo-{number:016x}"))
-        });
-        let held = path
-            .read_dir()
-            .is_ok_and(|mut files| files.next().is_some());
-        if held {
-            let what = format!("{} is not empty", path.display());
-            return Err(Failure::usage(what).hint("a run begins with an empty directory"));
-        }
-        Ok(Home { path, passing })
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if self.passing {
-            // What cannot be removed is in the temporary directory, where it harms nobody.
-            let _removed = std::fs::remove_dir_all(&self.path);
-        }
     }
 }
 

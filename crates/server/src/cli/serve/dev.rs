@@ -261,20 +261,9 @@ fn draft(registry: &Registry, person: &str, url: url::Url) -> EndpointDraft {
         .named("brief")
         .map_or_else(Default::default, |policy| policy.id);
     EndpointDraft {
-        url,
-        kind: crate::registry::Kind::Webhook,
-        route: None,
-        device: None,
         name: format!("{person}, at the sink"),
         recipient: person.to_owned(),
-        event_types: Vec::new(),
-        policy,
-        guarantee: None,
-        rate: None,
-        slots_max: None,
-        secret: None,
-        tls: TlsProfile::default(),
-        headers: Vec::new(),
+        ..EndpointDraft::new(url, crate::registry::Kind::Webhook, policy)
     }
 }
 
