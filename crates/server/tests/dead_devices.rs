@@ -122,27 +122,20 @@ fn register(node: &Node, fake: &Fake) -> Vec<Browser> {
             .map(|_| fake.push().subscribe(Some(&public)).unwrap())
             .collect();
         let draft = |url: &String| EndpointDraft {
-            url: url.parse().unwrap(),
-            kind: Kind::WebPush(WebPushKeys {
-                p256dh: P256DH.into(),
-                auth: AUTH.into(),
-                vapid_key: public.clone(),
-            }),
             route: Some(route),
             device: Some(Device {
                 refreshed_at: now,
                 ..Device::default()
             }),
-            name: String::new(),
-            recipient: String::new(),
-            event_types: Vec::new(),
-            policy,
-            guarantee: None,
-            rate: None,
-            slots_max: None,
-            secret: None,
-            tls: TlsProfile::default(),
-            headers: Vec::new(),
+            ..EndpointDraft::new(
+                url.parse().unwrap(),
+                Kind::WebPush(WebPushKeys {
+                    p256dh: P256DH.into(),
+                    auth: AUTH.into(),
+                    vapid_key: public.clone(),
+                }),
+                policy,
+            )
         };
         let drafts = urls.iter().map(draft).collect();
         let made = node.registry.create_endpoints(tenant, drafts, now).unwrap();

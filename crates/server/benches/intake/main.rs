@@ -16,7 +16,7 @@ use postrider::config;
 use postrider::http::intake::{Intake, Load, Locate};
 use postrider::http::{Api, body_room, router};
 use postrider::observe::Metrics;
-use postrider::registry::{EndpointDraft, KeyDraft, KeyPace, Registry, Role, TlsProfile};
+use postrider::registry::{EndpointDraft, KeyDraft, KeyPace, Registry, Role};
 use postrider::store::model::ModelStore;
 use postrider::transport::{Limits, NetworkPolicy, Transport};
 use postrider::vault::Vault;
@@ -117,20 +117,13 @@ async fn run() -> bool {
     let now = Time(1);
     let tenant = registry.create_tenant("acme", now).expect("a tenant").id;
     let draft = |n: usize, event_types: &[&str]| EndpointDraft {
-        url: format!("https://e{n}.test/").parse().expect("a URL"),
-        kind: postrider::registry::Kind::Webhook,
-        route: None,
-        device: None,
-        name: String::new(),
         recipient: format!("r{n}"),
         event_types: event_types.iter().map(|&text| text.to_owned()).collect(),
-        policy: PolicyId(1),
-        guarantee: None,
-        rate: None,
-        slots_max: None,
-        secret: None,
-        tls: TlsProfile::default(),
-        headers: Vec::new(),
+        ..EndpointDraft::new(
+            format!("https://e{n}.test/").parse().expect("a URL"),
+            postrider::registry::Kind::Webhook,
+            PolicyId(1),
+        )
     };
     let mut drafts: Vec<_> = (0..10_000).map(|n| draft(n, &[])).collect();
     drafts.push(draft(10_000, &["one.paid"]));

@@ -88,13 +88,9 @@ pub fn apns(route: &Route, token: &str) -> Result<(Url, Kind), Unfit> {
     let rule = "must be a device token in hexadecimal";
     let unfit = |detail: String| Unfit::new("apns.token", rule, detail);
     let token = apns::device_token(token).map_err(|fault| unfit(fault.to_string()))?;
-    let environment = match sandbox {
-        true => apns::Environment::Sandbox,
-        false => apns::Environment::Production,
-    };
     let origin = match &route.server {
         Some(server) => server.to_string(),
-        None => format!("https://{}", environment.host()),
+        None => format!("https://{}", apns::Environment::of(sandbox).host()),
     };
     let url = apns::device_url(&origin, &token).map_err(|fault| unfit(fault.to_string()))?;
     Ok((url, Kind::Apns(ApnsDevice { token })))

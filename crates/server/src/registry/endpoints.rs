@@ -59,6 +59,30 @@ pub struct EndpointDraft {
     pub headers: Vec<(String, String)>,
 }
 
+impl EndpointDraft {
+    /// One that asks for nothing but what it must: no name, no recipient, no subscription, and in
+    /// everything else what its policy says.
+    #[must_use]
+    pub fn new(url: Url, kind: Kind, policy: PolicyId) -> EndpointDraft {
+        EndpointDraft {
+            url,
+            kind,
+            route: None,
+            device: None,
+            name: String::new(),
+            recipient: String::new(),
+            event_types: Vec::new(),
+            policy,
+            guarantee: None,
+            rate: None,
+            slots_max: None,
+            secret: None,
+            tls: TlsProfile::default(),
+            headers: Vec::new(),
+        }
+    }
+}
+
 impl Registry {
     /// All endpoints, for as long as the guard is held. Hold it for one request at the most and
     /// never across an `await`: changes wait for it.
@@ -432,26 +456,21 @@ mod tests {
 
     fn draft(url: &str) -> EndpointDraft {
         EndpointDraft {
-            url: url.parse().unwrap(),
-            kind: Kind::Webhook,
-            route: None,
-            device: None,
             name: "shop".into(),
             recipient: "anna".into(),
             event_types: vec!["order.*".into()],
-            policy: PolicyId(1),
             guarantee: Some(Guarantee::AtMostOnce),
             rate: Some(RatePolicy {
                 per_second_milli: 500,
                 burst: 2,
             }),
             slots_max: Some(3),
-            secret: None,
             tls: TlsProfile {
                 client_key_pem: Some("KEY".into()),
                 ..TlsProfile::default()
             },
             headers: vec![("authorization".into(), "Bearer sesame".into())],
+            ..EndpointDraft::new(url.parse().unwrap(), Kind::Webhook, PolicyId(1))
         }
     }
 

@@ -256,14 +256,10 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    use postrider_core::Bytes;
     use postrider_core::cause::Cause;
     use postrider_core::dispatch::Dispatch;
-    use postrider_core::event::{Event, Urgency};
-    use postrider_core::id::{
-        BodyDigest, CorrelationId, DeliveryId, EndpointId, EventId, KeyDigest, PolicyId, TenantId,
-    };
-    use postrider_core::policy::Guarantee;
+    use postrider_core::event::LaneCounter;
+    use postrider_core::id::{DeliveryId, PolicyId};
     use postrider_core::time::Time;
 
     use super::Means;
@@ -271,82 +267,30 @@ mod tests {
     use crate::clock::Clock;
     use crate::entropy::Entropy;
     use crate::observe::Metrics;
-    use crate::registry::{EndpointDraft, KEY_PACE, Kind, Registry, TlsProfile};
+    use crate::registry::{EndpointDraft, KEY_PACE, Kind, Registry};
+    use crate::store::Recovery;
+    use crate::store::conformance::author::{Author, Wish};
     use crate::store::model::ModelStore;
     use crate::transport::{Limits, NetworkPolicy, Transport};
     use crate::vault::Vault;
-
-    const LAPSES: Time = Time(1_000);
-
-    fn event() -> Event {
-        Event {
-            id: EventId(1),
-            uuid: 1,
-            tenant: TenantId(1),
-            key_digest: KeyDigest::default(),
-            body_digest: BodyDigest::default(),
-            business_id: "order-1".into(),
-            event_type: "order.paid".into(),
-            version: 1,
-            recipient: "".into(),
-            ordering_key: "".into(),
-            collapse_key: "".into(),
-            urgency: Urgency::Normal,
-            traceparent: "".into(),
-            content_type: "application/json".into(),
-            admitted_at: Time(1),
-            key_expires_at: Time(9_000),
-            first_delivery: DeliveryId(1),
-            deliveries: 1,
-            retry_of: None,
-            payload: Bytes::from_static(b"{}"),
-        }
-    }
-
-    fn dispatch(endpoint: EndpointId) -> Dispatch {
-        Dispatch {
-            delivery: DeliveryId(1),
-            correlation: CorrelationId(1),
-            tenant: TenantId(1),
-            event: EventId(1),
-            endpoint,
-            attempt: 1,
-            policy: PolicyId(1),
-            guarantee: Guarantee::AtLeastOnce,
-            lane: None,
-            previous_accepted: 0,
-            admitted_at: Time(1),
-            expires_at: LAPSES,
-            opened_at: Time(2),
-        }
-    }
 
     #[tokio::test]
     async fn what_lapsed_on_its_way_to_the_network_does_not_leave() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::open(dir.path(), &Vault::of(&[7; 32]), KEY_PACE).unwrap();
-        let draft = EndpointDraft {
-            // No address that anything may go to: an attempt that is made is refused.
-            url: "https://127.0.0.1/hook".parse().unwrap(),
-            kind: Kind::Webhook,
-            route: None,
-            device: None,
-            name: String::new(),
-            recipient: String::new(),
-            event_types: Vec::new(),
-            policy: PolicyId(1),
-            guarantee: None,
-            rate: None,
-            slots_max: None,
-            secret: None,
-            tls: TlsProfile::default(),
-            headers: Vec::new(),
-        };
+        // No address that anything may go to: an attempt that is made is refused.
+        let url = "https://127.0.0.1/hook".parse().unwrap();
+        let draft = EndpointDraft::new(url, Kind::Webhook, PolicyId(1));
         let tenant = registry.create_tenant("acme", Time(1)).unwrap().id;
         let endpoint = registry.create_endpoint(tenant, draft, Time(1)).unwrap();
         let transport = Transport::new(Limits::default(), NetworkPolicy::default());
         let prepared = transport.prepared(&endpoint);
-        let now_ms = Arc::new(AtomicI64::new(LAPSES.0 - 1));
+        let mut author = Author::after(&Recovery::default(), Time(1));
+        let event = author.admit(&Wish::one(1, endpoint.id.0)).event;
+        let row = &author.rows[&DeliveryId(1)];
+        let dispatch = Dispatch::of(row, LaneCounter::default(), author.now);
+        let lapses = dispatch.expires_at;
+        let now_ms = Arc::new(AtomicI64::new(lapses.0 - 1));
         let (line, _inputs) = crossbeam_channel::unbounded();
         let means = Arc::new(Means {
             transport: Arc::new(transport),
@@ -356,11 +300,9 @@ mod tests {
             line,
             metrics: Arc::new(Metrics::default()),
         });
-        let dispatch = dispatch(endpoint.id);
-        let event = Some(Arc::new(event()));
         let made = means.attempt(&dispatch, &prepared, event.clone()).await;
         assert!(matches!(made, Attempted::Answered(_)), "{made:?}");
-        now_ms.store(LAPSES.0, Ordering::Relaxed);
+        now_ms.store(lapses.0, Ordering::Relaxed);
         let late = means.attempt(&dispatch, &prepared, event).await;
         assert_eq!(late, Attempted::NotSent(Cause::Deferred));
     }

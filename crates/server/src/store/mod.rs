@@ -6,7 +6,7 @@
 //! Absent here: deciding. A store records what the core decided, or says why it did not.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod contract;
 pub mod embedded;
 pub mod model;

@@ -199,14 +199,6 @@ impl Push {
         Ok(kit)
     }
 
-    /// What a reaction asks for beside the outcome: some answers a person should look at.
-    fn follow(&self, way: Way, attempted: Attempted, reaction: Option<Reaction>) -> Attempted {
-        if reaction.is_some_and(|reaction| reaction.alert) {
-            self.alert(way, &attempted);
-        }
-        attempted
-    }
-
     /// Says once that what is sent is longer than some devices can get.
     fn mind_length(&self, plaintext_bytes: usize) {
         let is_long = plaintext_bytes > web_push::BRIDGED_BYTES_MAX;
@@ -219,12 +211,14 @@ impl Push {
         }
     }
 
-    /// A person should look at this: said once for each channel and cause.
-    fn alert(&self, way: Way, attempted: &Attempted) {
+    /// Says, once for each channel and cause, that a person should look at an answer, where its
+    /// reaction asks for that.
+    fn mind(&self, way: Way, attempted: &Attempted, reaction: Option<Reaction>) {
+        let asks = reaction.is_some_and(|reaction| reaction.alert);
         let Attempted::Answered(outcome) = attempted else {
             return;
         };
-        if self.told.lock().insert((way, outcome.cause)) {
+        if asks && self.told.lock().insert((way, outcome.cause)) {
             tracing::error!(
                 channel = way.name(),
                 cause = outcome.cause.code(),
@@ -291,41 +285,45 @@ impl Line {
             now,
             ..
         } = errand;
-        let push = match (&self.way, push) {
+        let told = |push: &Push| Told::of(event, dispatch, &push.receipts);
+        match (&self.way, push) {
             (Prepared::Webhook(prepared), _) => {
                 let request = Webhook.encode(prepared, event, dispatch, now);
                 let answer = self.send(client, request, errand).await;
                 let then = after(now, &answer);
-                return Webhook.classify(answer, then);
+                Webhook.classify(answer, then)
             }
-            (_, Some(push)) => push,
-            (_, None) => return unsendable(OutcomeKind::Reject, Cause::RouteUnusable, ""),
-        };
-        let told = Told::of(event, dispatch, &push.receipts);
-        match &self.way {
-            Prepared::Webhook(_) => unsendable(OutcomeKind::Reject, Cause::RouteUnusable, ""),
-            Prepared::WebPush(prepared) => {
+            (_, None) => unsendable(OutcomeKind::Reject, Cause::RouteUnusable, ""),
+            (Prepared::WebPush(prepared), Some(push)) => {
+                let told = told(push);
                 self.web_push(client, push, prepared, &told, errand).await
             }
-            Prepared::Apns {
-                prepared,
-                kit,
-                place,
-            } => {
-                let way = (prepared, &**kit, place);
+            (
+                Prepared::Apns {
+                    prepared,
+                    kit,
+                    place,
+                },
+                Some(push),
+            ) => {
+                let (way, told) = ((prepared, &**kit, place), told(push));
                 self.apns(client, push, way, &told, errand).await
             }
-            Prepared::Fcm {
-                prepared,
-                target,
-                kit,
-                token_host,
-            } => {
-                let place = (target, &**kit, token_host);
+            (
+                Prepared::Fcm {
+                    prepared,
+                    target,
+                    kit,
+                    token_host,
+                },
+                Some(push),
+            ) => {
+                let (place, told) = ((target, &**kit, token_host), told(push));
                 let told = (&told, false);
                 let (attempted, reaction) =
                     self.fcm(client, push, prepared, place, told, errand).await;
-                push.follow(Way::Fcm, attempted, reaction)
+                push.mind(Way::Fcm, &attempted, reaction);
+                attempted
             }
         }
     }
@@ -346,7 +344,8 @@ impl Line {
         let then = after(errand.now, &answer);
         let (attempted, reaction) =
             web_push::classify(&push.reactions.web_push, prepared, answer, then);
-        push.follow(Way::WebPush, attempted, reaction)
+        push.mind(Way::WebPush, &attempted, reaction);
+        attempted
     }
 
     async fn apns(
@@ -376,7 +375,8 @@ impl Line {
             self.host.leave(serial);
         }
         let action = verdict.reaction.map(|reaction| reaction.action);
-        let attempted = push.follow(Way::Apns, verdict.attempted, verdict.reaction);
+        let attempted = verdict.attempted;
+        push.mind(Way::Apns, &attempted, verdict.reaction);
         match action {
             Some(Action::TryElsewhere) => {
                 elsewhere::tried(&push.registry, place, attempted, push.clock.now()).await

@@ -127,23 +127,12 @@ impl Rig {
         let (url, kind) = registration::apns(route, &token(number)).unwrap();
         let policies = self.node.registry.policies();
         EndpointDraft {
-            url,
-            kind,
             route: Some(route.id),
             device: Some(Device {
                 refreshed_at: self.node.clock.now(),
                 ..Device::default()
             }),
-            name: String::new(),
-            recipient: String::new(),
-            event_types: Vec::new(),
-            policy: policies.named("quick").unwrap().id,
-            guarantee: None,
-            rate: None,
-            slots_max: None,
-            secret: None,
-            tls: TlsProfile::default(),
-            headers: Vec::new(),
+            ..EndpointDraft::new(url, kind, policies.named("quick").unwrap().id)
         }
     }
 

@@ -67,23 +67,16 @@ fn draft(node: &Node, route: &Route, token: &str) -> EndpointDraft {
     let target = FcmTarget::Token(token.to_owned());
     let (url, kind) = registration::fcm(route, target).expect("a token");
     EndpointDraft {
-        url,
-        kind,
         route: Some(route.id),
         device: Some(Device {
             refreshed_at: node.clock.now(),
             ..Device::default()
         }),
-        name: String::new(),
-        recipient: String::new(),
-        event_types: Vec::new(),
-        policy: node.registry.policies().named("fcm").expect("built in").id,
-        guarantee: None,
-        rate: None,
-        slots_max: None,
-        secret: None,
-        tls: TlsProfile::default(),
-        headers: Vec::new(),
+        ..EndpointDraft::new(
+            url,
+            kind,
+            node.registry.policies().named("fcm").expect("built in").id,
+        )
     }
 }
 

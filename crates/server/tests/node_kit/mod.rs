@@ -55,20 +55,12 @@ pub fn endpoint(node: &Node, url: &str, policy: &str, tls: TlsProfile) -> Arc<En
         .named(policy)
         .map_or(PolicyId(0), |policy| policy.id);
     let draft = EndpointDraft {
-        url: url.parse().expect("a URL"),
-        kind: postrider::registry::Kind::Webhook,
-        route: None,
-        device: None,
-        name: String::new(),
-        recipient: String::new(),
-        event_types: Vec::new(),
-        policy,
-        guarantee: None,
-        rate: None,
-        slots_max: None,
-        secret: None,
         tls,
-        headers: Vec::new(),
+        ..EndpointDraft::new(
+            url.parse().expect("a URL"),
+            postrider::registry::Kind::Webhook,
+            policy,
+        )
     };
     node.registry
         .create_endpoint(tenant.id, draft, now)

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use postrider::config::Config;
 use postrider::observe::Metrics;
-use postrider::registry::{
-    Device, Endpoint, EndpointDraft, EndpointState, Kind, Route, TlsProfile,
-};
+use postrider::registry::{Device, Endpoint, EndpointDraft, EndpointState, Kind, Route};
 use postrider::run::Node;
 use postrider_core::Bytes;
 use postrider_core::endpoint::Channel;
@@ -102,23 +100,16 @@ impl Stage<'_> {
         let (url, kind) = self.provider.device(route, case.from, number, said);
         let now = node.clock.now();
         let draft = EndpointDraft {
-            url,
-            kind,
             route: Some(route.id),
             device: Some(Device {
                 refreshed_at: now,
                 ..Device::default()
             }),
-            name: String::new(),
-            recipient: String::new(),
-            event_types: Vec::new(),
-            policy: node.registry.policies().named("rows").expect("known").id,
-            guarantee: None,
-            rate: None,
-            slots_max: None,
-            secret: None,
-            tls: TlsProfile::default(),
-            headers: Vec::new(),
+            ..EndpointDraft::new(
+                url,
+                kind,
+                node.registry.policies().named("rows").expect("known").id,
+            )
         };
         let made = node.registry.create_endpoint(tenant(node), draft, now);
         made.expect("an endpoint")

@@ -395,26 +395,18 @@ fn settle_in(dir: &std::path::Path, certificates: &Certificates) -> (String, Vec
             "https"
         };
         let draft = EndpointDraft {
-            url: format!("{scheme}://{name}/hook/{place}")
-                .parse()
-                .expect("a URL"),
-            kind: EndpointKind::Webhook,
-            route: None,
-            device: None,
-            name: String::new(),
-            recipient: String::new(),
-            event_types: Vec::new(),
-            policy: policies[0].id,
-            guarantee: None,
-            rate: None,
-            slots_max: None,
-            secret: None,
             tls: TlsProfile {
                 min_version: TlsVersion::V1_3,
                 ca_pem: Some(certificates.authority_pem.clone()),
                 ..TlsProfile::default()
             },
-            headers: Vec::new(),
+            ..EndpointDraft::new(
+                format!("{scheme}://{name}/hook/{place}")
+                    .parse()
+                    .expect("a URL"),
+                EndpointKind::Webhook,
+                policies[0].id,
+            )
         };
         let made = registry
             .create_endpoint(tenant, draft, now)

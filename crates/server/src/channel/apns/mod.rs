@@ -75,6 +75,15 @@ pub enum Environment {
 }
 
 impl Environment {
+    /// The one that a route's `sandbox` means.
+    #[must_use]
+    pub fn of(sandbox: bool) -> Environment {
+        match sandbox {
+            true => Environment::Sandbox,
+            false => Environment::Production,
+        }
+    }
+
     /// The host that takes requests.
     #[must_use]
     pub fn host(self) -> &'static str {

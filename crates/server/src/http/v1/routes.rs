@@ -306,10 +306,7 @@ impl ApnsIn {
             _ => None,
         };
         let certificate = tls.is_some_and(TlsIn::has_client_certificate);
-        let environment = match self.sandbox {
-            true => Environment::Sandbox,
-            false => Environment::Production,
-        };
+        let environment = Environment::of(self.sandbox);
         credentials::apns(&self.topic, environment, signer, certificate)
     }
 }
