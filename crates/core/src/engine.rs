@@ -371,7 +371,7 @@ pub struct Engine {
     /// Since when deliveries that wait at their endpoints have been due.
     pub(crate) due_since: BTreeSet<(Time, DeliveryId)>,
     /// Unsettled deliveries that are on disk only.
-    pub(crate) parked: usize,
+    pub(crate) parked: Set<DeliveryId>,
     /// Those of them that are due and wait for room.
     pub(crate) to_load: VecDeque<DeliveryId>,
     /// Rows that the store was asked for.
@@ -379,6 +379,10 @@ pub struct Engine {
     pub(crate) draining: bool,
 }
 
+/// Timers of each row and endpoint, beside [`TIMERS_SPARE`], at the most.
+pub const TIMERS_EACH_MAX: usize = 2;
+/// Timers that may be there beyond, so that it is worth while to look for those nobody needs.
+pub const TIMERS_SPARE: usize = 64;
 /// Wait before a record that found no room is handed in again.
 pub(crate) const STUCK_RETRY_MS: i64 = 200;
 
@@ -410,7 +414,7 @@ impl Engine {
             slots_used: 0,
             troubled_used: 0,
             due_since: BTreeSet::new(),
-            parked: 0,
+            parked: Set::default(),
             to_load: VecDeque::new(),
             loading: Set::default(),
             draining: false,
@@ -462,6 +466,23 @@ impl Engine {
         self.fire(now, effects);
         self.load_due(effects);
         self.take_turns(now, effects);
+        self.sweep_timers();
+    }
+
+    /// Whoever was withdrawn or superseded leaves a timer behind: they go once they are many.
+    fn sweep_timers(&mut self) {
+        let held = self.rows.len() + self.parked.len() + self.endpoints.len();
+        if self.timers.len() <= TIMERS_EACH_MAX * held + TIMERS_SPARE {
+            return;
+        }
+        let (rows, parked) = (&self.rows, &self.parked);
+        let at = |id| rows.get(&id).map(|row| row.place);
+        self.timers.sweep(|timer| match timer {
+            Timer::Delivery(id) => at(id) == Some(Place::Timer),
+            Timer::Parked(id) => parked.contains(&id),
+            Timer::Lane(id) => at(id).is_some(),
+            Timer::Endpoint(_) | Timer::Store => true,
+        });
     }
 
     /// When the engine wants to be woken if nothing happens before.
@@ -488,7 +509,7 @@ impl Engine {
     pub fn figures(&self) -> Figures {
         Figures {
             window: self.rows.len(),
-            parked: self.parked,
+            parked: self.parked.len(),
             due: self.due_since.len(),
             oldest_due_at: self.due_since.first().map(|(at, _)| *at),
             timers: self.timers.len(),
@@ -581,7 +602,11 @@ impl Engine {
                         self.ready(now, id, effects);
                     }
                 }
-                Timer::Parked(id) => self.to_load.push_back(id),
+                Timer::Parked(id) => {
+                    if self.parked.contains(&id) {
+                        self.to_load.push_back(id);
+                    }
+                }
                 Timer::Endpoint(id) => self.wake_endpoint(now, id, effects),
                 Timer::Lane(id) => self.move_up(now, id, effects),
                 Timer::Store => self.hand_in_again(effects),

@@ -92,7 +92,8 @@ pub enum Timer {
 }
 
 /// Timers in the order of their moments. A timer that is no longer needed is ignored when it fires,
-/// but for those of endpoints: there is one for each, and it moves.
+/// or swept away when there are too many; but for those of endpoints: there is one for each, and it
+/// moves.
 #[derive(Clone, Debug, Default)]
 pub struct Timers {
     heap: BinaryHeap<Reverse<(Time, Timer)>>,
@@ -134,6 +135,16 @@ impl Timers {
         self.endpoints
             .pop_first()
             .map(|(_, id)| Timer::Endpoint(id))
+    }
+
+    /// Drops those that nobody needs any more, and all but one of those that are the same; not
+    /// those of endpoints, which are needed as long as they are there.
+    pub fn sweep(&mut self, mut needed: impl FnMut(Timer) -> bool) {
+        let mut timers = std::mem::take(&mut self.heap).into_vec();
+        timers.retain(|Reverse((_, timer))| needed(*timer));
+        timers.sort_unstable();
+        timers.dedup();
+        self.heap = timers.into();
     }
 
     /// How many there are.

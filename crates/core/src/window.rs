@@ -82,7 +82,7 @@ impl Engine {
             && at > now.plus(self.config.park_after_ms)
         {
             self.rows.remove(&id);
-            self.parked += 1;
+            self.parked.insert(id);
             self.timers.set(at, Timer::Parked(id));
         } else {
             row.place = Place::Timer;
@@ -102,6 +102,7 @@ impl Engine {
     ) {
         for (delivery, counter) in deliveries {
             let asked = self.loading.remove(&delivery.id);
+            self.parked.remove(&delivery.id);
             if self.rows.contains_key(&delivery.id) {
                 continue;
             }
@@ -111,11 +112,10 @@ impl Engine {
                 self.record_late_receipts(now, delivery, effects);
                 continue;
             }
-            if asked {
-                self.parked = self.parked.saturating_sub(1);
-            } else if self.rows.len() >= self.config.window_max && can_wait_on_disk(&delivery) {
+            let crowded = self.rows.len() >= self.config.window_max;
+            if !asked && crowded && can_wait_on_disk(&delivery) {
                 let at = delivery.due_at.min(delivery.expires_at);
-                self.parked += 1;
+                self.parked.insert(delivery.id);
                 self.timers.set(at, Timer::Parked(delivery.id));
                 continue;
             }
@@ -123,6 +123,7 @@ impl Engine {
         }
         for id in absent {
             self.loading.remove(id);
+            self.parked.remove(id);
             if self.rows.contains_key(id) {
                 continue;
             }
@@ -142,7 +143,7 @@ impl Engine {
         while due.len() < room
             && let Some(id) = self.to_load.pop_front()
         {
-            if !self.rows.contains_key(&id) && self.loading.insert(id) {
+            if self.parked.contains(&id) && self.loading.insert(id) {
                 due.push(id);
             }
         }
@@ -303,7 +304,7 @@ impl Engine {
         let why = if fenced {
             Why::Draining
         } else {
-            self.parked += 1;
+            self.parked.insert(id);
             let at = now.plus(READ_AGAIN_MS);
             self.timers.set(at, Timer::Parked(id));
             Why::Overloaded

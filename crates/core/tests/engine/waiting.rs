@@ -227,6 +227,47 @@ fn a_row_that_is_given_out_while_it_is_looked_for_is_withdrawn_once() {
 }
 
 #[test]
+fn timers_of_what_was_withdrawn_are_swept_away() {
+    let config = Config {
+        window_max: 40,
+        park_after_ms: 1_000,
+        ..Config::default()
+    };
+    let mut bench = Bench::with(config, policy(), 1);
+    for key in 0..20 {
+        bench.admit(&event(key).due_in(50_000));
+    }
+    assert_eq!(bench.figures().parked, 0);
+    let kept: Vec<u64> = (100..140).collect();
+    for key in &kept {
+        bench.admit(&event(*key).due_in(50_000));
+    }
+    let parked = bench.figures().parked;
+    assert!(parked > 0, "some wait on disk");
+    for key in 1_000..3_000 {
+        bench.admit(&event(key).due_in(60_000));
+        let newest = bench.world().model.rows.keys().map(|id| id.0).max();
+        let ask = bench.cancel(newest.unwrap());
+        bench.load();
+        bench.commit();
+        assert_eq!(bench.reply(ask), Some(Reply::Cancelled));
+        let timers = bench.figures().timers;
+        assert!(timers <= 2 * (60 + 1) + 64 + 2, "{timers} timers");
+    }
+    assert_eq!(bench.figures().parked, parked);
+    bench.pass(50_000);
+    for _ in 0..10 {
+        bench.end_all(OutcomeKind::Accept);
+        bench.load();
+        bench.commit();
+    }
+    for id in 1..=60 {
+        assert_eq!(bench.is(id), (State::Accepted, Cause::Accepted));
+    }
+    bench.assert_at_rest();
+}
+
+#[test]
 fn a_line_forgets_those_that_lapsed() {
     let mut bench = Bench::new();
     bench.tell(paused());

@@ -4,7 +4,7 @@
 
 use postrider_core::cause::Cause;
 use postrider_core::endpoint::Reach;
-use postrider_core::engine::{Figures, Reply};
+use postrider_core::engine::{Figures, Reply, TIMERS_SPARE};
 use postrider_core::id::{Ask, DeliveryId, Epoch, EventId, Seq};
 use postrider_core::ledger::{Admitted, Fact, Next, State};
 use postrider_core::outcome::{Outcome, OutcomeKind};
@@ -343,7 +343,7 @@ pub(super) const HISTORIES: &[(&str, Tell)] = &[
         });
     }),
     ("memory-bounded", |bench, bad| {
-        let timers = if bad { 4 } else { 3 };
+        let timers = TIMERS_SPARE + if bad { 3 } else { 2 };
         bench.fills(Figures {
             timers,
             window: 1,
