@@ -10,6 +10,7 @@
 //! Absent here: delivery. What a device would show is derived from what arrived.
 
 pub(in crate::fake) mod admin;
+mod desk;
 mod frames;
 mod model;
 mod provider;
@@ -29,6 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub use desk::Desk;
 pub use model::{Act, Device, End, Full, Key, Notification, Script, Shown, Wanted};
 pub use service::{DEVICES_MAX, SCRIPTS_MAX, Service};
 
@@ -231,7 +233,9 @@ async fn answer(
     let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
     let looked = look(&head, &body);
     let judged = looked.as_ref().map_err(|refusal| *refusal);
-    let judged = judged.and_then(|(token, asked)| service.judge(line, authorization, token, asked));
+    let now_s = now_us() as i64 / 1_000_000;
+    let judged =
+        judged.and_then(|(token, asked)| service.judge(line, authorization, (token, asked), now_s));
     let (provider, act) = match judged {
         Ok(judged) => judged,
         Err((http_status, reason)) => (None, Act::refuse(http_status, reason)),

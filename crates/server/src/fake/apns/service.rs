@@ -305,15 +305,15 @@ impl Service {
         self.inner.lock().refused_streams += 1;
     }
 
-    /// What is to be answered to a request for `token`.
+    /// What is to be answered at `now_s` to a request for `token`.
     pub(super) fn judge(
         &self,
         line: &Line,
         authorization: Option<&str>,
-        token: &str,
-        asked: &Asked,
+        (token, asked): (&str, &Asked),
+        now_s: i64,
     ) -> Result<(Option<Provider>, Act), Refusal> {
-        let now_s = now_us() as i64 / 1_000_000 + self.clock_ahead_s.load(Relaxed);
+        let now_s = now_s + self.clock_ahead_s.load(Relaxed);
         let mut inner = self.inner.lock();
         let provider = match line.certified {
             true => None,

@@ -15,6 +15,7 @@
 //!
 //! Absent here: devices. Every token that looks like one is registered until a script says 404.
 
+mod desk;
 mod send;
 mod shape;
 mod token;
@@ -31,6 +32,7 @@ use super::signature::Verdict;
 use super::state::State;
 use super::wire::{Broken, Misdeed, Reply};
 
+pub use desk::Desk;
 pub(super) use token::Accounts;
 
 use send::{Order, Refusal};
@@ -67,7 +69,8 @@ pub(super) async fn answer(
     let Some(project) = project(&head) else {
         return Ok(page(StatusCode::NOT_FOUND));
     };
-    let judged = let_in(state, project, &head.headers, arrived_us);
+    let now_s = arrived_us / 1_000_000;
+    let judged = let_in(&state.fcm, project, &head.headers, now_s);
     let order = match judged.and_then(|()| send::judge(&body)) {
         Ok(order) => order,
         Err(refusal) => {
@@ -94,10 +97,10 @@ fn project(head: &Parts) -> Option<&str> {
 }
 
 fn let_in(
-    state: &State,
+    accounts: &Accounts,
     project: &str,
     headers: &HeaderMap,
-    arrived_us: u64,
+    now_s: u64,
 ) -> Result<(), Refusal> {
     let token = headers.get(header::AUTHORIZATION);
     let token = token.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -105,7 +108,7 @@ fn let_in(
         let words = "Request is missing required authentication credential.";
         return Err(send::refusal(401, "UNAUTHENTICATED", "", words));
     };
-    match state.fcm.bearer(token, project, arrived_us / 1_000_000) {
+    match accounts.bearer(token, project, now_s) {
         Bearer::Good => Ok(()),
         Bearer::Bad => {
             let words = "Request had invalid authentication credentials.";
@@ -183,24 +186,13 @@ async fn exchange(
         key: "",
     };
     let mut act = visit.script.act(&choice).clone();
-    let form = head.headers.get(header::CONTENT_TYPE);
-    let form = form.is_some_and(|value| value == "application/x-www-form-urlencoded");
     if let Act::Answer(answer) = &mut act
         && answer.http_status == 200
         && answer.body.is_empty()
     {
         let audience = format!("{}{TOKEN_PATH}", origin(head));
-        let granted = match head.method == Method::POST && form {
-            true => state.fcm.exchange(body, &audience, arrived_us / 1_000_000),
-            false => Err(("invalid_request", "a form must be posted".to_owned())),
-        };
-        let (http_status, said) = match granted {
-            Ok(grant) => (200, grant),
-            Err((error, words)) => (
-                400,
-                serde_json::json!({ "error": error, "error_description": words }),
-            ),
-        };
+        let (http_status, said) =
+            grant(&state.fcm, (head, body), &audience, arrived_us / 1_000_000);
         (answer.http_status, answer.body) = (http_status, said.to_string());
         answer.headers.push(json_type());
     }
@@ -217,6 +209,28 @@ async fn exchange(
         http_status,
     );
     perform(state, word, &act, serial).await
+}
+
+/// What an assertion is answered with, and under which HTTP status.
+fn grant(
+    accounts: &Accounts,
+    (head, body): (&Parts, &Bytes),
+    audience: &str,
+    now_s: u64,
+) -> (u16, Value) {
+    let form = head.headers.get(header::CONTENT_TYPE);
+    let form = form.is_some_and(|value| value == "application/x-www-form-urlencoded");
+    let granted = match head.method == Method::POST && form {
+        true => accounts.exchange(body, audience, now_s),
+        false => Err(("invalid_request", "a form must be posted".to_owned())),
+    };
+    match granted {
+        Ok(grant) => (200, grant),
+        Err((error, words)) => (
+            400,
+            serde_json::json!({ "error": error, "error_description": words }),
+        ),
+    }
 }
 
 /// Where a client has reached this fake, as its URL begins.

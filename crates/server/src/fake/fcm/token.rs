@@ -4,7 +4,7 @@
 //! RS256, the scope, an hour at the most. Absent here: sending; see [`super::send`].
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
@@ -35,7 +35,7 @@ const KEY_ID: &str = "fake-key-1";
 /// Accounts and tokens. The key is made when it is first asked for: that takes a moment.
 #[derive(Default)]
 pub(in crate::fake) struct Accounts {
-    key: OnceLock<Key>,
+    key: OnceLock<Arc<Key>>,
     granted: Mutex<Granted>,
 }
 
@@ -92,7 +92,15 @@ impl Accounts {
         self.granted.lock().last
     }
 
-    fn key(&self) -> &Key {
+    /// Accounts with the same key, and without tokens.
+    pub(super) fn like(&self) -> Accounts {
+        Accounts {
+            key: OnceLock::from(Arc::clone(self.key())),
+            granted: Mutex::default(),
+        }
+    }
+
+    fn key(&self) -> &Arc<Key> {
         self.key.get_or_init(|| {
             let made = PrivateDecryptingKey::generate(KeySize::Rsa2048)
                 .and_then(|key| key.as_der())
@@ -107,7 +115,7 @@ impl Accounts {
                 "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
                 lines.join("\n")
             );
-            Key { pem, pair }
+            Arc::new(Key { pem, pair })
         })
     }
 

@@ -80,6 +80,18 @@ pub(super) fn answer(
     answered.unwrap_or_else(|refusal| refused(&refusal))
 }
 
+/// What the service says at `now_s` to a request of a sender, without doing what it asks for: for
+/// tests that bring a network and a clock of their own.
+#[must_use]
+pub fn judge(service: &Subscriptions, head: &Parts, body: &Bytes, now_s: i64) -> Response<Bytes> {
+    let answer = answer(service, head, body, Doing::Pretended, now_s);
+    answer.map(|reply| match reply {
+        Reply::Whole(body) => body,
+        // No answer of the service's own is broken.
+        _ => Bytes::new(),
+    })
+}
+
 fn withdraw(
     service: &Subscriptions,
     method: &Method,
