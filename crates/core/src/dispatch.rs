@@ -192,6 +192,9 @@ impl Engine {
         let row = self.rows.get_mut(&id)?;
         let endpoint = self.endpoints.get_mut(&row.delivery.endpoint)?;
         let slot = endpoint.begin(now);
+        if self.config.plant == Some(Plant::SlotUncounted) {
+            endpoint.in_flight = 0;
+        }
         let route = endpoint.gate.route;
         self.slots_used += 1;
         self.troubled_used += u32::from(slot.troubled);

@@ -78,6 +78,8 @@ plants! {
     RefusalSpends "refusal-spends";
     /// A failure frees the key of its event although the receiver may have acted.
     ReleaseIndefinite "release-indefinite";
+    /// Attempts under way are not counted against the slots of their endpoint.
+    SlotUncounted "slot-uncounted";
 }
 
 impl Plant {

@@ -42,11 +42,13 @@ pub enum WorldPlant {
     GuardForgotten,
     /// Look-ups leave out who freed a key.
     RetryUnnamed,
+    /// What a store keeps of its rows for a restart lacks whether an attempt may have acted.
+    SnapshotMissesField,
 }
 
 impl WorldPlant {
     /// All of them.
-    pub const ALL: [WorldPlant; 16] = [
+    pub const ALL: [WorldPlant; 17] = [
         WorldPlant::AckBeforeSync,
         WorldPlant::FenceForgotten,
         WorldPlant::GuardsSkipped,
@@ -63,6 +65,7 @@ impl WorldPlant {
         WorldPlant::ParkForgotten,
         WorldPlant::GuardForgotten,
         WorldPlant::RetryUnnamed,
+        WorldPlant::SnapshotMissesField,
     ];
 
     fn name(self) -> &'static str {
@@ -83,6 +86,7 @@ impl WorldPlant {
             WorldPlant::ParkForgotten => "park-forgotten",
             WorldPlant::GuardForgotten => "guard-forgotten",
             WorldPlant::RetryUnnamed => "retry-unnamed",
+            WorldPlant::SnapshotMissesField => "snapshot-misses-field",
         }
     }
 }
@@ -167,6 +171,7 @@ fn broken_by_engine(plant: Plant) -> &'static [&'static str] {
         Plant::RouteNotHeld => &["route-held"],
         Plant::RefusalSpends => &["refusals-free"],
         Plant::ReleaseIndefinite => &["shown-once"],
+        Plant::SlotUncounted => &["slots-kept"],
     }
 }
 
@@ -186,5 +191,6 @@ fn broken_by_world(plant: WorldPlant) -> &'static [&'static str] {
         WorldPlant::RetirementRedated => &["gone-honoured"],
         WorldPlant::ParkForgotten => &["lane-parked"],
         WorldPlant::GuardForgotten => &["shown-once"],
+        WorldPlant::SnapshotMissesField => &["ledger-fold"],
     }
 }

@@ -206,6 +206,9 @@ impl Shard {
             let verdicts = self.settle(now, first, keep);
             kept = verdicts.map(|verdicts| (first.clone(), verdicts));
         }
+        if self.plant == Some(WorldPlant::SnapshotMissesField) {
+            self.store.alter(|row| row.may_have_acted = false);
+        }
         (kept, waiting)
     }
 

@@ -74,6 +74,12 @@ impl ModelStore {
         self.contents.lock().purge(may_go)
     }
 
+    /// Changes every delivery: the disk gives back what it was not given.
+    pub fn alter(&self, change: impl FnMut(&mut Delivery)) {
+        let mut contents = self.contents.lock();
+        contents.deliveries.values_mut().for_each(change);
+    }
+
     /// Lets the disk be full, or have room again: admissions are refused, the rest gets in.
     pub fn set_full(&self, full: bool) {
         self.contents.lock().full = full;
