@@ -249,6 +249,10 @@ pub(super) struct Turning {
 }
 
 impl Turning {
+    pub fn engine(&self) -> &Engine {
+        self.executor.engine()
+    }
+
     /// Tells the engine what it has to know before anything can be asked of it.
     pub fn recover(&mut self, unsettled: Unsettled) {
         let now = self.clock.now();

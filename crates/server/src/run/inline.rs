@@ -6,6 +6,7 @@
 //! Absent here: waiting, and the end of the process when the store fails.
 
 use crossbeam_channel::Sender;
+use postrider_core::engine::Engine;
 use postrider_core::ledger::Record;
 
 use super::command::Command;
@@ -48,6 +49,12 @@ impl Inline {
     #[must_use]
     pub fn line(&self) -> Sender<Command> {
         self.line.clone()
+    }
+
+    /// The engine between two turns, for whoever looks into its books.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        self.turning.engine()
     }
 
     /// One turn with everything that has come, or with the time alone.

@@ -104,7 +104,7 @@ fn without_words(entry: &Entry) -> Entry {
     entry
 }
 
-fn deliveries(reader: &dyn Reader) -> Vec<Delivery> {
+pub fn deliveries(reader: &dyn Reader) -> Vec<Delivery> {
     let query = Query {
         limit: usize::MAX,
         ..Query::default()
@@ -114,7 +114,7 @@ fn deliveries(reader: &dyn Reader) -> Vec<Delivery> {
     rows
 }
 
-fn journal(reader: &dyn Reader) -> Vec<Entry> {
+pub fn journal(reader: &dyn Reader) -> Vec<Entry> {
     reader.journal(Seq(0), usize::MAX).expect("the model reads")
 }
 

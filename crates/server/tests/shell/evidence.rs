@@ -7,6 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
+use postrider_core::id::CorrelationId;
+use postrider_core::time::Time;
+
+use crate::history_kit::{Tape, Witnessed};
 
 /// When every run begins.
 pub const START_MS: i64 = 1_800_000_000_000;
@@ -41,6 +45,8 @@ pub type Ticket = usize;
 pub struct Evidence {
     now_ms: Arc<AtomicI64>,
     seen: Arc<Mutex<Seen>>,
+    /// Everything for the shared checkers, in its true order.
+    pub tape: Tape,
 }
 
 #[derive(Default)]
@@ -59,7 +65,12 @@ impl Evidence {
         Evidence {
             now_ms,
             seen: Arc::default(),
+            tape: Tape::default(),
         }
+    }
+
+    pub fn witness(&self, what: Witnessed) {
+        self.tape.push(Time(self.now_ms()), what);
     }
 
     pub fn now_ms(&self) -> i64 {
@@ -81,13 +92,25 @@ impl Evidence {
     }
 
     pub fn arrived(&self, arrival: Arrival) -> Ticket {
+        let attempt = (CorrelationId(arrival.correlation), arrival.attempt);
+        self.witness(Witnessed::Reached(attempt));
         let mut seen = self.seen.lock();
         seen.arrivals.push(arrival);
         seen.arrivals.len() - 1
     }
 
     pub fn amend(&self, ticket: Ticket, amend: impl FnOnce(&mut Arrival)) {
-        amend(&mut self.seen.lock().arrivals[ticket]);
+        let mut seen = self.seen.lock();
+        let arrival = &mut seen.arrivals[ticket];
+        let (acted, refused) = (arrival.acted, arrival.refused);
+        amend(arrival);
+        let attempt = (CorrelationId(arrival.correlation), arrival.attempt);
+        if arrival.acted && !acted {
+            self.witness(Witnessed::Processed(attempt));
+        }
+        if arrival.refused && !refused {
+            self.witness(Witnessed::Unprocessed(attempt));
+        }
     }
 
     pub fn dialled(&self, address: SocketAddr) {

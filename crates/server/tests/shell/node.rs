@@ -13,7 +13,7 @@ use postrider::http::intake::{Intake, Load};
 use postrider::http::{self, Api};
 use postrider::observe::{Metrics, Observer};
 use postrider::registry::{KeyPace, Registry};
-use postrider::run::{Announcer, EngineIntake, Gauges, Inline, Parts, Start, Unsettled};
+use postrider::run::{Announcer, Gauges, Inline, Parts, Start, Unsettled};
 use postrider::stamp::OuterIds;
 use postrider::store::model::{ModelLedger, ModelStore};
 use postrider::store::{Ledger, Reader, Recovery};
@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use crate::chance::Chance;
 use crate::evidence::Evidence;
 use crate::net::{Names, Open, SimDialer, SimListener, SimResolver};
+use crate::taps::{Heard, Overheard, Seen, Tap};
 use crate::{TICK_MS, pass_ms};
 
 /// Where the API listens.
@@ -116,16 +117,23 @@ pub async fn run(ground: Ground) -> turmoil::Result {
     let registry = Arc::new(Registry::open(&ground.dir, &vault, PACE)?);
     let gone = recovery.retired.iter();
     let gone: Vec<_> = gone.map(|(id, at)| (*id, Cause::Gone, *at)).collect();
-    registry.retire_all(&gone)?;
+    let config = ground.config();
+    let tap = Tap::begins(&ground.evidence, recovery.epoch, &config);
+    tap.surroundings(&registry, &registry.retire_all(&gone)?);
     let ids = OuterIds::new(&vault);
     let parts = ground.parts(reader.clone(), &registry, recovery.last_at);
     let (transport, metrics) = (Arc::clone(&parts.transport), Arc::clone(&parts.metrics));
     let gauges = Arc::clone(&parts.gauges);
-    let start = ground.start(&ids, &recovery, unsettled, ledger);
+    let ledger = Seen(tap.clone(), ledger);
+    let start = ground.start(&ids, &recovery, unsettled, ledger, config);
     let mut driver = Inline::start(parts, start);
-    registry.announce_to(Arc::new(Announcer::new(driver.line(), &registry)));
+    registry.announce_to(Arc::new(Overheard {
+        tap: tap.clone(),
+        announcer: Announcer::new(driver.line(), &registry),
+        registry: Arc::downgrade(&registry),
+    }));
     let trapped = Trapped {
-        intake: driver.intake(),
+        intake: Heard(tap.clone(), driver.intake()),
         entropy: ground.entropy.clone(),
         one_in: Arc::clone(&ground.dials.panics_one_in),
     };
@@ -135,6 +143,7 @@ pub async fn run(ground: Ground) -> turmoil::Result {
     let (mut panicked, mut policy) = (0, ground.dials.policy.load(Relaxed));
     loop {
         driver.turn();
+        tap.turned(&driver);
         if commit_at.is_none() && driver.gather() {
             commit_at = Some(Instant::now() + ground.commit_takes());
         }
@@ -195,20 +204,25 @@ impl Ground {
         }
     }
 
+    fn config(&self) -> Config {
+        Config {
+            slots_max: 64,
+            window_max: 10_000,
+            plant: self.plant,
+            ..Config::default()
+        }
+    }
+
     fn start(
         &self,
         ids: &OuterIds,
         recovery: &Recovery,
         unsettled: Unsettled,
-        ledger: ModelLedger,
+        ledger: Seen<ModelLedger>,
+        config: Config,
     ) -> Start {
         Start {
-            config: Config {
-                slots_max: 64,
-                window_max: 10_000,
-                plant: self.plant,
-                ..Config::default()
-            },
+            config,
             stamp: Box::new(ids.clone()),
             origin: Origin {
                 last_event: recovery.last_event,
@@ -270,7 +284,7 @@ async fn serve(
 /// The way in, with a handler now and then that panics: before it has handed anything over, or
 /// when it has.
 struct Trapped {
-    intake: EngineIntake,
+    intake: Heard,
     entropy: Entropy,
     one_in: Arc<AtomicU64>,
 }

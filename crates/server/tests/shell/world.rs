@@ -21,6 +21,8 @@ use crate::caller::Caller;
 use crate::chance::Chance;
 use crate::check::{self, Verdict};
 use crate::evidence::{Evidence, START_MS};
+use crate::history_kit::fed::Layer;
+use crate::history_kit::{History, Witnessed, judge};
 use crate::net::Names;
 use crate::node::{self, Dials, Ground, PACE, vault};
 use crate::plan::{self, CALLERS, Fault, Kind, RECEIVERS, TROUBLE_MS};
@@ -45,11 +47,29 @@ pub struct Report {
     pub seed: u64,
     pub log: Vec<String>,
     pub verdict: Verdict,
+    pub history: History,
     pub simulated_ms: u64,
+}
+
+/// A multiple of the lists over which tokio spreads the tasks of a runtime, by their ids.
+const TASK_LISTS: u64 = 64;
+
+/// Spends task ids up to the next multiple. They are counted through the whole process, and say in
+/// which order a crash drops tasks: a seed would mean something else after another one.
+fn align_task_ids() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(async {
+        let id = async || tokio::spawn(async { tokio::task::id().to_string().parse() }).await;
+        while id()
+            .await
+            .is_ok_and(|id: Result<u64, _>| id.is_ok_and(|id| id % TASK_LISTS != 0))
+        {}
+    });
 }
 
 /// Runs one seed.
 pub fn run(seed: u64, options: Options) -> Report {
+    align_task_ids();
     World::build(seed, options).play()
 }
 
@@ -170,6 +190,8 @@ impl World {
                 "leak: {out} connections out, {inward} in, {inside} counted, {tasks} tasks are left"
             ));
         }
+        let rest = Witnessed::Rest(self.is_at_rest());
+        self.ground.evidence.witness(rest);
         let simulated_ms = self.at_ms();
         let panicked = self.ground.dials.panicked.load(Relaxed);
         let World {
@@ -186,11 +208,18 @@ impl World {
         if panicked > 0 {
             seen.counts.insert("attempt: panicked", panicked);
         }
-        let verdict = check::all(&mut seen, &*reader, &asked);
+        let mut verdict = check::all(&mut seen, &*reader, &asked);
+        let mut history = ground.evidence.tape.take();
+        let held = Witnessed::Held(check::deliveries(&*reader), check::journal(&*reader));
+        history.push((Time(ground.evidence.now_ms()), held));
+        let complaints = judge(Layer::Shell, &history);
+        let complaints = complaints.iter().map(ToString::to_string);
+        verdict.violations.extend(complaints);
         Report {
             seed,
             log: seen.log,
             verdict,
+            history,
             simulated_ms,
         }
     }
@@ -312,6 +341,7 @@ impl World {
         }
         self.ground.names.heal();
         self.ground.evidence.say("everything is mended");
+        self.ground.evidence.witness(Witnessed::Calm);
         self.polite.store(true, Relaxed);
         self.healed.store(true, Relaxed);
     }
