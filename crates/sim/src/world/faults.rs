@@ -41,7 +41,11 @@ impl World {
             .note(self.now, || format!("{fault:?} until {until}"));
         match fault.kind {
             FaultKind::NodeCrash => self.kill(node, until.since(self.now)),
-            FaultKind::NodeStall => self.nodes[node].stalled_until = until,
+            FaultKind::NodeStall => {
+                // A shorter one inside of a longer one would let what comes later overtake.
+                let stalled = &mut self.nodes[node].stalled_until;
+                *stalled = until.max(*stalled);
+            }
             FaultKind::NodePauses => self.nodes[node].pausing_until = until,
             FaultKind::StoreCutTo => self.nodes[node].store_to_cut = until,
             FaultKind::StoreCutFrom => self.nodes[node].store_from_cut = until,
