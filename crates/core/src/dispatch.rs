@@ -368,6 +368,20 @@ impl Engine {
         self.wake_endpoint(now, id, effects);
     }
 
+    /// Forgets an endpoint that is closed, if nothing waits for it and nothing is under way.
+    pub(crate) fn forget_endpoint(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.get(&id) else {
+            return;
+        };
+        let closed = matches!(endpoint.gate.reach, Reach::Closed(_));
+        if !closed || endpoint.in_flight > 0 || !endpoint.waiting().is_empty() {
+            return;
+        }
+        self.timers.shift(id, endpoint.wake_at, Time::NEVER);
+        self.change_route(id, endpoint.gate.route, None);
+        self.endpoints.remove(&id);
+    }
+
     fn unpark_lanes(&mut self, now: Time, id: EndpointId) {
         let parked = self
             .endpoints

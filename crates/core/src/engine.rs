@@ -94,6 +94,8 @@ pub enum Input {
     Policy(Arc<Policy>),
     /// An endpoint was created or changed. Told before anything refers to it.
     Endpoint(Gate),
+    /// An endpoint that ended is not named by any delivery any more.
+    Forget(EndpointId),
     /// A route was paused by hand, or opened: after its credentials were renewed, say.
     Route {
         /// Which.
@@ -430,6 +432,7 @@ impl Engine {
                 self.policies.insert(policy.id, policy);
             }
             Input::Endpoint(gate) => self.regate(now, gate, effects),
+            Input::Forget(endpoint) => self.forget_endpoint(endpoint),
             Input::Route { route, open } => self.switch_route(now, route, open, effects),
             Input::Parked { endpoint, key } => {
                 if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {

@@ -6,7 +6,7 @@ use postrider_core::breaker::BreakerState;
 use postrider_core::cause::Cause;
 use postrider_core::endpoint::{Gate, Reach};
 use postrider_core::engine::{Config, Input};
-use postrider_core::id::TenantId;
+use postrider_core::id::{EndpointId, TenantId};
 use postrider_core::ledger::State;
 use postrider_core::observation::Observation;
 use postrider_core::outcome::OutcomeKind;
@@ -538,5 +538,37 @@ fn a_rate_that_changes_starts_anew_and_one_that_does_not_goes_on() {
     assert_eq!(bench.away().len(), 5);
     bench.turn([Input::Wake]);
     bench.end_all(OutcomeKind::Accept);
+    bench.assert_at_rest();
+}
+
+#[test]
+fn an_endpoint_that_ended_is_forgotten_once_nothing_needs_it() {
+    let mut bench = Bench::new();
+    let forget = Input::Forget(EndpointId(1));
+    let refused_for = |bench: &mut Bench, id: u64| {
+        bench.admit(&event(id));
+        bench.is(id)
+    };
+    bench.tell(Gate {
+        reach: Reach::Paused,
+        ..gate(1, &policy())
+    });
+    bench.admit(&event(1));
+    bench.turn([forget.clone()]);
+    bench.tell(gate(1, &policy()));
+    bench.commit();
+    assert_eq!(bench.away(), [1], "it had not ended, and somebody waited");
+    bench.tell(Gate {
+        reach: Reach::Closed(Cause::EndpointRetired),
+        ..gate(1, &policy())
+    });
+    bench.turn([forget.clone()]);
+    let retired = (State::Suppressed, Cause::EndpointRetired);
+    assert_eq!(refused_for(&mut bench, 2), retired, "one is under way");
+    bench.end(1, OutcomeKind::Accept);
+    assert_eq!(refused_for(&mut bench, 3), retired);
+    bench.turn([forget.clone(), forget]);
+    let unknown = (State::Suppressed, Cause::EndpointDeleted);
+    assert_eq!(refused_for(&mut bench, 4), unknown);
     bench.assert_at_rest();
 }

@@ -9,7 +9,7 @@ use postrider_core::breaker::BreakerState;
 use postrider_core::cause::Cause;
 use postrider_core::endpoint::{Gate, Reach};
 use postrider_core::engine::{Config, Input, Reply, Why};
-use postrider_core::id::{Ask, DeliveryId, PolicyId, TenantId};
+use postrider_core::id::{Ask, DeliveryId, EndpointId, PolicyId, TenantId};
 use postrider_core::ledger::{Fact, Next};
 use postrider_core::observation::Observation;
 use postrider_core::outcome::{Outcome, OutcomeKind};
@@ -48,6 +48,7 @@ enum Step {
     Jump(i64),
     Pass(i64),
     Reach(u64, Reach),
+    Forget(u64),
     Full(bool),
     NoRoomToAdmit(bool),
     Crash,
@@ -121,6 +122,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => prop::sample::select(&[1, 50, 500, 3_000, 30_000]).prop_map(Step::Jump),
         8 => prop::sample::select(&[1, 200, 1_000, 10_000]).prop_map(Step::Pass),
         4 => (1..=ENDPOINTS, reach).prop_map(|(endpoint, reach)| Step::Reach(endpoint, reach)),
+        2 => (1..=ENDPOINTS).prop_map(Step::Forget),
         2 => any::<bool>().prop_map(Step::Full),
         2 => any::<bool>().prop_map(Step::NoRoomToAdmit),
         2 => Just(Step::Crash),
@@ -286,6 +288,9 @@ impl Life {
                     Reach::Open => self.shut.remove(&endpoint),
                     Reach::Paused | Reach::Closed(_) => self.shut.insert(endpoint),
                 };
+            }
+            Step::Forget(endpoint) => {
+                self.bench.turn([Input::Forget(EndpointId(endpoint))]);
             }
             Step::Full(full) => self.bench.world().model.full = full,
             Step::NoRoomToAdmit(full) => self.bench.world().model.no_room_to_admit = full,

@@ -297,6 +297,17 @@ impl Db {
         Ok(())
     }
 
+    /// Removes endpoints in one commit. Their ids are not given out again.
+    pub(super) fn remove_endpoints(&mut self, ids: &[EndpointId]) -> Result<(), RegistryError> {
+        let all = self.connection.transaction()?;
+        for id in ids {
+            all.prepare_cached("DELETE FROM endpoint WHERE id = ?1")?
+                .execute([id.0.cast_signed()])?;
+        }
+        all.commit()?;
+        Ok(())
+    }
+
     pub(super) fn insert_route(
         &mut self,
         route: &Route,

@@ -7,7 +7,7 @@
 //!
 //! Absent here: whether an address is one of a push service, which its channel checks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use postrider_core::cause::Cause;
@@ -61,6 +61,11 @@ impl Devices {
             let address = old.unwrap_or(endpoint).address();
             self.ended.insert((endpoint.tenant, address), endpoint.id);
         }
+    }
+
+    /// Forgets addresses by the endpoints that ended there.
+    pub(super) fn forget_ended(&mut self, gone: &BTreeSet<EndpointId>) {
+        self.ended.retain(|_, id| !gone.contains(id));
     }
 
     fn take(&mut self, old: &Endpoint) {

@@ -1,14 +1,15 @@
 //! Endpoints in memory, by every name that the hot path finds them by.
 //!
 //! Deleted endpoints stay, stripped of what was in them, so that old deliveries can still say where
-//! they went. Absent here: the disk.
+//! they went, until the ledger has forgotten those. Absent here: the disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use postrider_core::cause::Cause;
 use postrider_core::id::{EndpointId, TenantId};
 use postrider_core::map::Map;
+use postrider_core::time::Time;
 use uuid::Uuid;
 
 use super::devices::Devices;
@@ -176,6 +177,30 @@ impl Directory {
             .or_default()
             .put_in(&endpoint);
     }
+
+    /// Forgets endpoints that ended.
+    pub(super) fn remove(&mut self, ids: &[EndpointId]) {
+        let gone: BTreeSet<EndpointId> = ids.iter().copied().collect();
+        for old in gone.iter().filter_map(|id| self.by_id.remove(id)) {
+            self.by_uuid.remove(&old.uuid);
+            if let Some(shelves) = self.tenants.get_mut(&old.tenant) {
+                shelves.take_out(&old);
+            }
+        }
+        self.devices.forget_ended(&gone);
+    }
+
+    /// The endpoints that ended before a moment, deleted ones included, in no order.
+    #[must_use]
+    pub fn ended_before(&self, moment: Time) -> Vec<EndpointId> {
+        let ended = self.by_id.iter().filter(|(_, endpoint)| {
+            let EndpointState::Retired { at, .. } = endpoint.state else {
+                return false;
+            };
+            at.max(endpoint.updated_at) < moment
+        });
+        ended.map(|(id, _)| *id).collect()
+    }
 }
 
 impl Shelves {
@@ -273,7 +298,6 @@ mod tests {
     use super::*;
     use crate::registry::model::TlsProfile;
     use postrider_core::id::PolicyId;
-    use postrider_core::time::Time;
 
     fn endpoint(id: u64, tenant: u32, recipient: &str, types: &[&str]) -> Endpoint {
         Endpoint {

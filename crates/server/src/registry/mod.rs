@@ -5,9 +5,8 @@
 //! [`Gatekeeper`] in the order in which they became durable.
 //!
 //! The files, in the order in which data meets them: `validate` refuses what may not be stored,
-//! `tenants`, `keys`, `routes`, `endpoints`, `devices` and `policies` are the verbs, `directory` is
-//! what is in memory,
-//! `db` is the file.
+//! `tenants`, `keys`, `routes`, `endpoints`, `forgetting`, `devices` and `policies` are the verbs,
+//! `directory` is what is in memory, `db` is the file.
 //!
 //! Absent here: deliveries, and who may do what (see `http::access`).
 
@@ -15,6 +14,7 @@ mod db;
 pub mod devices;
 mod directory;
 mod endpoints;
+mod forgetting;
 pub mod import;
 pub mod keys;
 pub mod model;
@@ -29,6 +29,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
+use postrider_core::id::EndpointId;
 use postrider_core::policy::Policy;
 
 use crate::vault::{Cipher, Key, Vault, VaultError};
@@ -53,6 +54,9 @@ pub const CONTROL_FILE: &str = "control.db";
 pub trait Gatekeeper: Send + Sync {
     /// The endpoint is now this.
     fn endpoint_changed(&self, endpoint: &Arc<Endpoint>, change: Change);
+
+    /// The endpoint is not there any more: nothing names it.
+    fn endpoint_forgotten(&self, _: EndpointId) {}
 
     /// The route is now this.
     fn route_changed(&self, _: &Arc<Route>) {}

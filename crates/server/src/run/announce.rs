@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 use postrider_core::cause::Cause;
 use postrider_core::endpoint::{Gate, Reach};
 use postrider_core::engine::Input;
-use postrider_core::id::PolicyId;
+use postrider_core::id::{EndpointId, PolicyId};
 use postrider_core::policy::Policy;
 
 use super::command::Command;
@@ -40,6 +40,10 @@ impl Gatekeeper for Announcer {
         if let Some(registry) = self.registry.upgrade() {
             self.tell(Input::Endpoint(gate(endpoint, &registry.policies())));
         }
+    }
+
+    fn endpoint_forgotten(&self, id: EndpointId) {
+        self.tell(Input::Forget(id));
     }
 
     fn route_changed(&self, route: &Arc<Route>) {

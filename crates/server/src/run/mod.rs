@@ -16,6 +16,7 @@ mod announce;
 mod command;
 mod engine_thread;
 mod events;
+pub mod forgetting;
 mod inline;
 mod intake;
 mod sending;

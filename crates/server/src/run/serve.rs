@@ -16,6 +16,7 @@ use postrider_core::time::{DAY_MS, SECOND_MS};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::forgetting::Forgetting;
 use super::watcher::Watcher;
 use super::{Announcer, EngineIntake, EngineThread, Gauges, Parts, Start, Unsettled};
 use crate::channel::web_push::Padding;
@@ -26,7 +27,7 @@ use crate::observe::{AttemptLog, Metrics, Observer};
 use crate::receipts::ReceiptTokens;
 use crate::registry::{KeyPace, Registry, RegistryError};
 use crate::stamp::OuterIds;
-use crate::store::embedded::{self, OpenError, Retention};
+use crate::store::embedded::{self, EmbeddedReader, OpenError, Retention};
 use crate::store::{Fatal, Ledger, Reader, Recovery};
 use crate::transport::lines::{Push, ReactionTables, ReactionsError};
 use crate::transport::{Limits, NetworkPolicy, Transport};
@@ -55,7 +56,7 @@ pub struct Node {
     pub gauges: Arc<Gauges>,
     /// The engine's clock.
     pub clock: Arc<Clock>,
-    watching: JoinHandle<()>,
+    watching: [JoinHandle<()>; 2],
     engine: EngineThread,
     drain: Duration,
 }
@@ -146,15 +147,8 @@ impl Node {
             waiting_max: config.engine.intake_queue_max as u64,
             commit_slow_ms: i64::try_from(config.engine.commit_slow_ms).unwrap_or(i64::MAX),
         };
-        let watcher = Watcher {
-            gauges: Arc::clone(&gauges),
-            metrics: Arc::clone(metrics),
-            store,
-            registry: Arc::clone(&registry),
-            clock: Arc::clone(&clock),
-            wall_is_off: false,
-        };
-        let watching = tokio::spawn(watcher.watch());
+        let known = (&registry, &reader, &clock);
+        let watching = watch(config, known, store, (&gauges, metrics));
         let engine = EngineThread::start(parts, start, die).map_err(StartError::Thread)?;
         registry.announce_to(Arc::new(Announcer::new(engine.line(), &registry)));
         Ok(Node {
@@ -177,9 +171,36 @@ impl Node {
     /// # Errors
     /// [`Fatal`] if the store failed meanwhile.
     pub fn stop(self) -> Result<(), Fatal> {
-        self.watching.abort();
+        self.watching.iter().for_each(JoinHandle::abort);
         self.engine.stop(self.drain)
     }
+}
+
+/// What is done beside the deliveries, again and again.
+fn watch(
+    config: &Config,
+    (registry, reader, clock): (&Arc<Registry>, &Arc<dyn Reader>, &Arc<Clock>),
+    store: Arc<EmbeddedReader>,
+    (gauges, metrics): (&Arc<Gauges>, &Arc<Metrics>),
+) -> [JoinHandle<()>; 2] {
+    let watcher = Watcher {
+        gauges: Arc::clone(gauges),
+        metrics: Arc::clone(metrics),
+        store,
+        registry: Arc::clone(registry),
+        clock: Arc::clone(clock),
+        wall_is_off: false,
+    };
+    let forgetting = Forgetting {
+        registry: Arc::clone(registry),
+        reader: Arc::clone(reader),
+        clock: Arc::clone(clock),
+        keep_ms: i64::from(config.store.retention_days) * DAY_MS,
+    };
+    [
+        tokio::spawn(watcher.watch()),
+        tokio::spawn(forgetting.run()),
+    ]
 }
 
 /// Retires what the journal says is gone: the process may have ended before the registry knew. What
