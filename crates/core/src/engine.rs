@@ -29,7 +29,7 @@ use crate::plant::Plant;
 use crate::policy::Policy;
 use crate::receipt::Receipts;
 use crate::route::Route;
-use crate::schedule::{Timer, Timers, Turns};
+use crate::schedule::{Timers, Turns};
 use crate::time::{MINUTE_MS, SECOND_MS, Time};
 
 pub use crate::observation::Figures;
@@ -381,10 +381,6 @@ pub struct Engine {
     pub(crate) draining: bool,
 }
 
-/// Timers of each row and endpoint, beside [`TIMERS_SPARE`], at the most.
-pub const TIMERS_EACH_MAX: usize = 2;
-/// Timers that may be there beyond, so that it is worth while to look for those nobody needs.
-pub const TIMERS_SPARE: usize = 64;
 /// Wait before a record that found no room is handed in again.
 pub(crate) const STUCK_RETRY_MS: i64 = 200;
 
@@ -470,22 +466,6 @@ impl Engine {
         self.load_due(effects);
         self.take_turns(now, effects);
         self.sweep_timers();
-    }
-
-    /// Whoever was withdrawn or superseded leaves a timer behind: they go once they are many.
-    fn sweep_timers(&mut self) {
-        let held = self.rows.len() + self.parked.len() + self.endpoints.len();
-        if self.timers.len() <= TIMERS_EACH_MAX * held + TIMERS_SPARE {
-            return;
-        }
-        let (rows, parked) = (&self.rows, &self.parked);
-        let at = |id| rows.get(&id).map(|row| row.place);
-        self.timers.sweep(|timer| match timer {
-            Timer::Delivery(id) => at(id) == Some(Place::Timer),
-            Timer::Parked(id) => parked.contains(&id),
-            Timer::Lane(id) => at(id).is_some(),
-            Timer::Endpoint(_) | Timer::Store => true,
-        });
     }
 
     /// When the engine wants to be woken if nothing happens before.
@@ -595,25 +575,5 @@ impl Engine {
 
     pub(crate) fn place_of(&self, id: DeliveryId) -> Option<Place> {
         self.rows.get(&id).map(|row| row.place)
-    }
-
-    fn fire(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        while let Some(timer) = self.timers.fire(now) {
-            match timer {
-                Timer::Delivery(id) => {
-                    if self.place_of(id) == Some(Place::Timer) {
-                        self.ready(now, id, effects);
-                    }
-                }
-                Timer::Parked(id) => {
-                    if self.parked.contains(&id) {
-                        self.to_load.push_back(id);
-                    }
-                }
-                Timer::Endpoint(id) => self.wake_endpoint(now, id, effects),
-                Timer::Lane(id) => self.move_up(now, id, effects),
-                Timer::Store => self.hand_in_again(effects),
-            }
-        }
     }
 }

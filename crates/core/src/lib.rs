@@ -44,6 +44,7 @@ pub mod endpoint;
 pub mod engine;
 pub mod event;
 pub mod executor;
+pub mod firing;
 pub mod id;
 pub mod intake;
 pub mod lease;

@@ -275,14 +275,6 @@ impl Db {
         Ok(())
     }
 
-    pub(super) fn update_endpoint(
-        &mut self,
-        endpoint: &Endpoint,
-        cipher: &Cipher,
-    ) -> Result<(), RegistryError> {
-        write_endpoint(&self.connection, endpoint, cipher)
-    }
-
     /// Writes changed endpoints in one commit.
     pub(super) fn update_endpoints(
         &mut self,
@@ -301,8 +293,8 @@ impl Db {
     pub(super) fn remove_endpoints(&mut self, ids: &[EndpointId]) -> Result<(), RegistryError> {
         let all = self.connection.transaction()?;
         for id in ids {
-            all.prepare_cached("DELETE FROM endpoint WHERE id = ?1")?
-                .execute([id.0.cast_signed()])?;
+            let id = id.0.cast_signed();
+            all.execute("DELETE FROM endpoint WHERE id = ?1", [id])?;
         }
         all.commit()?;
         Ok(())

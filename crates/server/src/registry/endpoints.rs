@@ -362,7 +362,7 @@ impl Registry {
         endpoint: Endpoint,
         change: Change,
     ) -> Result<Arc<Endpoint>, RegistryError> {
-        db.update_endpoint(&endpoint, &self.cipher)?;
+        db.update_endpoints(std::slice::from_ref(&endpoint), &self.cipher)?;
         let endpoint = Arc::new(endpoint);
         self.directory.write().put(Arc::clone(&endpoint));
         self.announce(|gatekeeper| gatekeeper.endpoint_changed(&endpoint, change));

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use postrider_core::engine::{Figures, TIMERS_EACH_MAX, TIMERS_SPARE};
+use postrider_core::engine::Figures;
+use postrider_core::firing::{TIMERS_EACH_MAX, TIMERS_SPARE};
 use postrider_core::id::EndpointId;
 use postrider_core::time::Time;
 

@@ -4,7 +4,8 @@
 
 use postrider_core::cause::Cause;
 use postrider_core::endpoint::Reach;
-use postrider_core::engine::{Figures, Reply, TIMERS_SPARE};
+use postrider_core::engine::{Figures, Reply};
+use postrider_core::firing::TIMERS_SPARE;
 use postrider_core::id::{Ask, DeliveryId, Epoch, EventId, Seq};
 use postrider_core::ledger::{Admitted, Fact, Next, State};
 use postrider_core::outcome::{Outcome, OutcomeKind};
