@@ -3,6 +3,10 @@
 //!
 //! Absent here: prose. What a program cannot know is written by hand in the other pages.
 
+#[path = "history_kit/fed.rs"]
+#[allow(dead_code, reason = "the page needs the table alone")]
+mod fed;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -173,6 +177,38 @@ fn the_table_of_roles_is_current() {
     }
     page += "\n\n`/healthz`, `/readyz`, `/openapi.json` and `/docs` need no key.\n";
     current("docs/roles.md", &page);
+}
+
+#[test]
+fn the_page_of_invariants_by_layer_is_current() {
+    let mut page = String::from(
+        "# Which invariant is held where\n\n\
+         There is one set of checkers, those of the [simulator](simulation.md), which holds all of\n\
+         them. The [shell under simulation](shell-simulation.md) and the [kill points](kill-points.md)\n\
+         run the same ones over what they have seen. What each is shown there stands here; where a\n\
+         layer has nothing to show a checker, it is not asked. Each layer has a test that takes a\n\
+         history of its own, breaks one promise after the other, and demands a complaint.\n\n\
+         In the shell everything is written down while it happens, in its true order. At the kill\n\
+         points it is read when the process is dead. The order of the journal is known then, and\n\
+         that a request comes after the entry that opened it and after every entry that is not\n\
+         later than its arrival. Since when an entry was durable is not known, nor when a caller was\n\
+         told, nor who wrote an entry under which epoch, nor what the registry said before its last\n\
+         word. Both take an attempt to be let go in the moment in which its entry is durable.\n\n\
+         This page is made from the table in `crates/server/tests/history_kit/fed.rs`.\n\n\
+         | invariant | the shell, by | kill points, by |\n| --- | --- | --- |\n",
+    );
+    let sight = |sight: fed::Sight| match sight {
+        fed::Sight::Judged(by) => by.to_owned(),
+        fed::Sight::Blind(why) => format!("not held: {why}"),
+    };
+    for checker in postrider_sim::checkers::all() {
+        let fed = fed::FED.iter().find(|fed| fed.name == checker.name());
+        let fed = fed.unwrap_or_else(|| panic!("{} is not in the table", checker.name()));
+        let (shell, kill) = (sight(fed.shell), sight(fed.kill));
+        writeln!(page, "| `{}` | {shell} | {kill} |", fed.name).expect("a string takes all");
+    }
+    assert_eq!(fed::FED.len(), postrider_sim::checkers::all().len());
+    current("docs/invariants.md", &page);
 }
 
 /// The page at `path` reads `text`; or is made to, when the environment asks for it.

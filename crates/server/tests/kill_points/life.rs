@@ -1,7 +1,7 @@
 //! One point: a life of the engine with a fault in it, the next life without one, and everything
 //! held against what was acknowledged.
 //!
-//! The checkers are those of `postrider demo` and of `journal verify`. Absent here: which points.
+//! The checkers are those of the simulator, of `postrider demo` and of `journal verify`. Absent here: which points.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,8 +16,11 @@ use postrider::vault::{MASTER_KEY_FILE, Vault};
 use postrider_core::time::Time;
 
 use crate::engine::{Engine, Home, PATIENCE};
+use crate::history_kit::afterwards::Remains;
+use crate::history_kit::{fed::Layer, judge};
 use crate::hook::{Fault, Hit, hits};
 use crate::load::{Gone, Load};
+use crate::shared;
 
 /// Pause between two looks whether everything is settled.
 const LOOK: Duration = Duration::from_millis(3);
@@ -194,6 +197,13 @@ impl Case {
         });
     }
 
+    /// Everything that is left of it, for the checkers of all layers.
+    pub fn remains(&self, received: &[Record]) -> Remains {
+        let asked = self.loads.iter().flat_map(|load| &load.asked);
+        let said = asked.flat_map(|asked| &asked.answers);
+        shared::remains(&self.home.data(), said, received)
+    }
+
     /// Everything that was answered and received, held against the ledger.
     pub fn judge(&self, rows: Vec<Row>, before: &[Record]) -> (Findings, Vec<String>) {
         let mut received = before.to_vec();
@@ -216,6 +226,9 @@ impl Case {
             .map(|one| format!("{:?}: {}: {}", one.promise, one.whose, one.what))
             .collect();
         wrong.extend(verified(&self.home.data()));
+        let history = self.remains(&evidence.received).history();
+        let complaints = judge(Layer::Kill, &history);
+        wrong.extend(complaints.iter().map(ToString::to_string));
         (findings, wrong)
     }
 }

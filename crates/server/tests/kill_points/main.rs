@@ -8,10 +8,14 @@
 //! A point is repeated with `KILL_POINT=<n>`; see docs/kill-points.md.
 
 mod engine;
+#[path = "../history_kit/mod.rs"]
+mod history_kit;
 mod hook;
 mod life;
 mod load;
 mod processes;
+mod proofs;
+mod shared;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
