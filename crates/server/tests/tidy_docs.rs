@@ -183,17 +183,19 @@ fn the_table_of_roles_is_current() {
 fn the_page_of_invariants_by_layer_is_current() {
     let mut page = String::from(
         "# Which invariant is held where\n\n\
-         There is one set of checkers, those of the [simulator](simulation.md), which holds all of\n\
-         them. The [shell under simulation](shell-simulation.md) and the [kill points](kill-points.md)\n\
-         run the same ones over what they have seen. What each is shown there stands here; where a\n\
-         layer has nothing to show a checker, it is not asked. Each layer has a test that takes a\n\
-         history of its own, breaks one promise after the other, and demands a complaint.\n\n\
-         In the shell everything is written down while it happens, in its true order. At the kill\n\
-         points it is read when the process is dead. The order of the journal is known then, and\n\
-         that a request comes after the entry that opened it and after every entry that is not\n\
-         later than its arrival. Since when an entry was durable is not known, nor when a caller was\n\
-         told, nor who wrote an entry under which epoch, nor what the registry said before its last\n\
-         word. Both take an attempt to be let go in the moment in which its entry is durable.\n\n\
+         There is one set of checkers, those of the [simulator](simulation.md), which holds\n\
+         all of them. The [shell under simulation](shell-simulation.md) and the [kill\n\
+         points](kill-points.md) run the same ones over what they have seen. What each is\n\
+         shown there stands here; where a layer has nothing to show a checker, it is not\n\
+         asked. Each layer has a test that takes a history of its own, breaks one promise\n\
+         after the other, and demands a complaint.\n\n\
+         In the shell everything is written down while it happens, in its true order. At the\n\
+         kill points it is read when the process is dead. The order of the journal is known\n\
+         then, and that a request comes after the entry that opened it and after every entry\n\
+         that is not later than its arrival. Since when an entry was durable is not known,\n\
+         nor when a caller was told, nor who wrote an entry under which epoch, nor what the\n\
+         registry said before its last word. Both take an attempt to be let go in the moment\n\
+         in which its entry is durable.\n\n\
          This page is made from the table in `crates/server/tests/history_kit/fed.rs`.\n\n\
          | invariant | the shell, by | kill points, by |\n| --- | --- | --- |\n",
     );

@@ -3,7 +3,8 @@
 //!
 //! What order can be known: that of the journal. A request comes after the entry that opened it,
 //! if there is one, and after every entry whose time is not later than its arrival. Where both bear
-//! the same millisecond the entry comes first. What cannot be known:
+//! the same millisecond the entry comes first. One that does not say which attempt it is comes after
+//! the first that was opened. What cannot be known:
 //!
 //! - Since when an entry was durable. Its time is that of the decision. So a request that left
 //!   before its entry was durable is seen only where the entry never came to be.
@@ -31,6 +32,9 @@ use super::{Attempt, History, Witnessed};
 
 /// The epoch of everything: there is one engine at a time, and nobody knows which.
 const EPOCH: Epoch = Epoch(1);
+/// How much later than it did a request is taken to have come that does not say which attempt it
+/// is: by so much the engine's clock may be ahead of its receiver's.
+const UNNUMBERED_LATE_MS: i64 = 100;
 /// Rows and entries that are read at a time.
 const PAGE: usize = 1_000;
 
@@ -168,8 +172,15 @@ impl Remains {
                 .push(told);
         }
         for arrival in &self.arrivals {
-            let by_time = self.journal.partition_point(|entry| entry.at <= arrival.at);
-            let caused = opened.get(&arrival.attempt).copied().unwrap_or(0);
+            let (outer, attempt) = arrival.attempt;
+            let (least, most, late_ms) = match attempt {
+                0 => (0, u32::MAX, UNNUMBERED_LATE_MS),
+                attempt => (attempt, attempt, 0),
+            };
+            let at = arrival.at.plus(late_ms);
+            let by_time = self.journal.partition_point(|entry| entry.at <= at);
+            let caused = opened.range((outer, least)..=(outer, most)).next();
+            let caused = caused.map_or(0, |(_, place)| *place);
             let place = by_time.saturating_sub(1).max(caused);
             let here = beside.entry(place).or_default();
             here.push((arrival.at, Witnessed::Reached(arrival.attempt)));

@@ -74,7 +74,7 @@ pub enum Witnessed {
     Held(Vec<Delivery>, Vec<Entry>),
 }
 
-/// An attempt, as its receiver knows it.
+/// An attempt, as its receiver knows it: 0 where the request does not say which.
 pub type Attempt = (CorrelationId, u32);
 
 /// What was witnessed, and when on the layer's clock.
@@ -221,7 +221,14 @@ impl Court {
             ..dispatch
         };
         let at = dispatch.opened_at;
-        if !self.opened.contains(&(correlation, attempt)) {
+        let (least, most) = match attempt {
+            0 => (0, u32::MAX),
+            attempt => (attempt, attempt),
+        };
+        let mut opened = self
+            .opened
+            .range((correlation, least)..=(correlation, most));
+        if opened.next().is_none() {
             self.see(world, &Happened::Sent { who, at, dispatch });
         }
         self.see(world, &Happened::Written { who, dispatch });

@@ -1,7 +1,8 @@
 //! One point: a life of the engine with a fault in it, the next life without one, and everything
 //! held against what was acknowledged.
 //!
-//! The checkers are those of the simulator, of `postrider demo` and of `journal verify`. Absent here: which points.
+//! The checkers are those of the simulator, of `postrider demo` and of `journal verify`.
+//! Absent here: which points.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -55,7 +55,7 @@ fn answer(ids: &OuterIds, said: &Said) -> Answer {
     }
 }
 
-/// A request that says which attempt it is.
+/// A request that says whose it is.
 fn arrival(record: &Record) -> Option<Arrival> {
     let outer: Uuid = record.correlation_id.parse().ok()?;
     Some(Arrival {
@@ -63,5 +63,4 @@ fn arrival(record: &Record) -> Option<Arrival> {
         attempt: (CorrelationId(outer.as_u128()), record.attempt),
         processed: record.processed,
     })
-    .filter(|_| record.attempt > 0)
 }
