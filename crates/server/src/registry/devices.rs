@@ -157,7 +157,7 @@ impl Registry {
         let mut changed = false;
         let refreshed = self.replace(id, now, Change::Written, |endpoint| {
             let before = said(endpoint);
-            refresh(endpoint, draft.clone());
+            refresh(endpoint, draft.clone(), now);
             changed = said(endpoint) != before;
             Ok(changed)
         });
@@ -235,7 +235,7 @@ fn said(endpoint: &Endpoint) -> impl PartialEq + use<> {
 }
 
 /// What is said now counts; what is not said stays.
-fn refresh(endpoint: &mut Endpoint, draft: EndpointDraft) {
+fn refresh(endpoint: &mut Endpoint, draft: EndpointDraft, now: Time) {
     let before = endpoint.device.take().unwrap_or_default();
     // The application knows its token, and not on which route it is of any use: what was learnt of
     // that stays, for as long as the token is the same.
@@ -265,6 +265,7 @@ fn refresh(endpoint: &mut Endpoint, draft: EndpointDraft) {
         }
         device.authorisation = device.authorisation.or(before.authorisation);
         device.moved_from = moved_from;
+        device.replaced_at = if same { before.replaced_at } else { now };
         device
     });
 }

@@ -66,7 +66,7 @@ impl Endpoint {
     #[must_use]
     pub fn registered_at(&self) -> Time {
         let device = self.device.as_ref();
-        device.map_or(self.created_at, |device| device.refreshed_at)
+        device.map_or(self.created_at, |it| it.refreshed_at.max(it.replaced_at))
     }
 
     /// What tells its address from all others of the tenant: the same for a device that registers
@@ -169,6 +169,10 @@ pub struct Device {
     /// When the address was registered or confirmed by the application last.
     #[serde(with = "millis")]
     pub refreshed_at: Time,
+    /// When this address took the place of another one here: it may have been known for a while
+    /// by then, and what was said about the other one meanwhile is not true of it.
+    #[serde(default, with = "millis")]
+    pub replaced_at: Time,
 }
 
 /// Whether an application may show notifications on a device.

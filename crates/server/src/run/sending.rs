@@ -13,6 +13,7 @@ use postrider_core::event::Event;
 use postrider_core::id::{DeliveryId, EventId};
 use postrider_core::lease::Stand;
 use postrider_core::outcome::{Outcome, OutcomeKind};
+use postrider_core::time::Time;
 use tokio::runtime::Handle;
 
 use super::command::Command;
@@ -36,6 +37,7 @@ const RELOAD_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 struct Means {
     transport: Arc<Transport>,
     reader: Arc<dyn Reader>,
+    registry: Arc<Registry>,
     clock: Arc<Clock>,
     entropy: Entropy,
     line: Sender<Command>,
@@ -44,7 +46,6 @@ struct Means {
 
 pub(super) struct Senders {
     means: Arc<Means>,
-    registry: Arc<Registry>,
     runtime: Handle,
 }
 
@@ -54,12 +55,12 @@ impl Senders {
             means: Arc::new(Means {
                 transport: Arc::clone(&parts.transport),
                 reader: Arc::clone(&parts.reader),
+                registry: Arc::clone(&parts.registry),
                 clock: Arc::clone(&parts.clock),
                 entropy: parts.entropy.clone(),
                 line,
                 metrics: Arc::clone(&parts.metrics),
             }),
-            registry: Arc::clone(&parts.registry),
             runtime: parts.runtime.clone(),
         }
     }
@@ -70,7 +71,7 @@ impl Senders {
         let mut batch = Vec::with_capacity(dispatches.len());
         for dispatch in dispatches {
             let event = events.get(dispatch.event).cloned();
-            match self.registry.endpoint(dispatch.endpoint) {
+            match self.means.registry.endpoint(dispatch.endpoint) {
                 Some(endpoint) => {
                     let prepared = self.means.transport.prepared(&endpoint);
                     batch.push((dispatch, prepared, event));
@@ -122,7 +123,13 @@ impl Begun {
         let Some(dispatch) = &self.dispatch else {
             return;
         };
-        let attempted = self.means.attempt(dispatch, &prepared, event).await;
+        let mut attempted = self.means.attempt(dispatch, &prepared, event).await;
+        if let Attempted::Answered(outcome) = &mut attempted
+            && outcome.kind == OutcomeKind::Gone
+        {
+            let since = self.means.gone_since(dispatch, &prepared);
+            outcome.gone_since.get_or_insert(since);
+        }
         if let Some(dispatch) = self.dispatch.take() {
             self.means.answer(&dispatch, attempted);
         }
@@ -199,6 +206,17 @@ impl Means {
         }
     }
 
+    /// Since when an address is gone of which its provider says so without a time. It was taken up
+    /// when the attempt was opened; what was registered since is another one. Where the endpoint
+    /// has another address by now, nothing is known of that, however old it is said to be.
+    fn gone_since(&self, dispatch: &Dispatch, prepared: &Prepared) -> Time {
+        let asked = prepared.endpoint();
+        match self.registry.endpoint(dispatch.endpoint) {
+            Some(now) if now.address() != asked.address() => asked.registered_at(),
+            _ => dispatch.opened_at,
+        }
+    }
+
     fn answer(&self, dispatch: &Dispatch, attempted: Attempted) {
         if let Attempted::Answered(Outcome {
             kind: OutcomeKind::Accept,
@@ -210,19 +228,12 @@ impl Means {
         }
         let (delivery, attempt) = (dispatch.delivery, dispatch.attempt);
         let input = match attempted {
-            Attempted::Answered(mut outcome) => {
-                if outcome.kind == OutcomeKind::Gone {
-                    // The address was taken up when the attempt was opened; what was registered
-                    // since is another one.
-                    outcome.gone_since.get_or_insert(dispatch.opened_at);
-                }
-                Input::Answered {
-                    delivery,
-                    attempt,
-                    outcome: Box::new(outcome),
-                    entropy: self.entropy.narrow(),
-                }
-            }
+            Attempted::Answered(outcome) => Input::Answered {
+                delivery,
+                attempt,
+                outcome: Box::new(outcome),
+                entropy: self.entropy.narrow(),
+            },
             Attempted::NotSent(cause) => Input::NotSent {
                 delivery,
                 attempt,
@@ -259,7 +270,7 @@ mod tests {
     use postrider_core::cause::Cause;
     use postrider_core::dispatch::Dispatch;
     use postrider_core::event::LaneCounter;
-    use postrider_core::id::{DeliveryId, PolicyId};
+    use postrider_core::id::{DeliveryId, PolicyId, TenantId};
     use postrider_core::time::Time;
 
     use super::Means;
@@ -267,43 +278,100 @@ mod tests {
     use crate::clock::Clock;
     use crate::entropy::Entropy;
     use crate::observe::Metrics;
-    use crate::registry::{EndpointDraft, KEY_PACE, Kind, Registry};
+    use crate::registry::{ApnsDevice, Device, EndpointDraft, Kind, Registry};
     use crate::store::Recovery;
     use crate::store::conformance::author::{Author, Wish};
     use crate::store::model::ModelStore;
     use crate::transport::{Limits, NetworkPolicy, Transport};
     use crate::vault::Vault;
 
+    /// Means over a registry, and the time that its clock tells.
+    fn means(registry: &Arc<Registry>, now_ms: i64) -> (Arc<Means>, Arc<AtomicI64>) {
+        let now_ms = Arc::new(AtomicI64::new(now_ms));
+        let (line, _inputs) = crossbeam_channel::unbounded();
+        let transport = Transport::new(Limits::default(), NetworkPolicy::default());
+        let means = Means {
+            transport: Arc::new(transport),
+            reader: ModelStore::default().open().1,
+            registry: Arc::clone(registry),
+            clock: Arc::new(Clock::told(Arc::clone(&now_ms), Time(0))),
+            entropy: Entropy::Machine,
+            line,
+            metrics: Arc::new(Metrics::default()),
+        };
+        (Arc::new(means), now_ms)
+    }
+
+    fn registry() -> (Arc<Registry>, TenantId) {
+        let registry = Registry::in_memory(&Vault::of(&[7; 32])).unwrap();
+        let tenant = registry.create_tenant("acme", Time(1)).unwrap().id;
+        (Arc::new(registry), tenant)
+    }
+
     #[tokio::test]
     async fn what_lapsed_on_its_way_to_the_network_does_not_leave() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::open(dir.path(), &Vault::of(&[7; 32]), KEY_PACE).unwrap();
+        let (registry, tenant) = registry();
         // No address that anything may go to: an attempt that is made is refused.
         let url = "https://127.0.0.1/hook".parse().unwrap();
         let draft = EndpointDraft::new(url, Kind::Webhook, PolicyId(1));
-        let tenant = registry.create_tenant("acme", Time(1)).unwrap().id;
         let endpoint = registry.create_endpoint(tenant, draft, Time(1)).unwrap();
-        let transport = Transport::new(Limits::default(), NetworkPolicy::default());
-        let prepared = transport.prepared(&endpoint);
         let mut author = Author::after(&Recovery::default(), Time(1));
         let event = author.admit(&Wish::one(1, endpoint.id.0)).event;
         let row = &author.rows[&DeliveryId(1)];
         let dispatch = Dispatch::of(row, LaneCounter::default(), author.now);
         let lapses = dispatch.expires_at;
-        let now_ms = Arc::new(AtomicI64::new(lapses.0 - 1));
-        let (line, _inputs) = crossbeam_channel::unbounded();
-        let means = Arc::new(Means {
-            transport: Arc::new(transport),
-            reader: ModelStore::default().open().1,
-            clock: Arc::new(Clock::told(Arc::clone(&now_ms), Time(0))),
-            entropy: Entropy::Machine,
-            line,
-            metrics: Arc::new(Metrics::default()),
-        });
+        let (means, now_ms) = means(&registry, lapses.0 - 1);
+        let prepared = means.transport.prepared(&endpoint);
         let made = means.attempt(&dispatch, &prepared, event.clone()).await;
         assert!(matches!(made, Attempted::Answered(_)), "{made:?}");
         now_ms.store(lapses.0, Ordering::Relaxed);
         let late = means.attempt(&dispatch, &prepared, event).await;
         assert_eq!(late, Attempted::NotSent(Cause::Deferred));
+    }
+
+    /// An application may bring an address long after the device had it.
+    #[test]
+    fn that_an_old_address_is_gone_says_nothing_of_the_one_that_replaced_it() {
+        let (registry, tenant) = registry();
+        let draft = |token: char, said: i64| {
+            let token = token.to_string().repeat(64);
+            let url = format!("https://apns.example/3/device/{token}");
+            EndpointDraft {
+                device: Some(Device {
+                    id: "phone".into(),
+                    refreshed_at: Time(said),
+                    ..Device::default()
+                }),
+                ..EndpointDraft::new(
+                    url.parse().unwrap(),
+                    Kind::Apns(ApnsDevice { token }),
+                    PolicyId(1),
+                )
+            }
+        };
+        let register = |token, said, now: i64| {
+            let draft = draft(token, said);
+            let made = registry.register_device(tenant, draft, None, Time(now));
+            made.unwrap().0
+        };
+        let old = register('a', 10, 10);
+        let (means, _) = means(&registry, 60);
+        let prepared = means.transport.prepared(&old);
+        let mut author = Author::after(&Recovery::default(), Time(50));
+        author.admit(&Wish::one(1, old.id.0));
+        let row = &author.rows[&DeliveryId(1)];
+        let dispatch = Dispatch::of(row, LaneCounter::default(), Time(50));
+        let since = means.gone_since(&dispatch, &prepared);
+        assert_eq!(since, dispatch.opened_at, "it has no other address yet");
+        let new = register('b', 40, 60);
+        assert_eq!((new.id, new.registered_at()), (old.id, Time(60)));
+        let late = means.gone_since(&dispatch, &prepared);
+        assert!(late < Time(40), "{late:?}");
+        for since in [since, late] {
+            let gone = [(old.id, Cause::Gone, since)];
+            assert!(registry.retire_all(&gone).unwrap().is_empty());
+        }
+        let same = register('b', 45, 70);
+        assert_eq!(same.registered_at(), Time(60), "it was there before");
     }
 }

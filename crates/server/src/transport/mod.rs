@@ -138,6 +138,14 @@ pub struct Prepared {
     line: Result<Line, EndpointFault>,
 }
 
+impl Prepared {
+    /// The endpoint as it was when this was prepared.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
 impl Transport {
     /// A transport under `policy`, which asks the machine's name servers.
     #[must_use]

@@ -319,8 +319,8 @@ impl DeviceIn {
                 id: self.device_id,
                 platform: self.platform,
                 authorisation: self.authorisation.map(|said| (said, at.0)),
-                moved_from: None,
                 refreshed_at: at,
+                ..Device::default()
             }),
             name: self.name,
             recipient: self.recipient,
