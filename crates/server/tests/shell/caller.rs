@@ -33,6 +33,8 @@ pub struct Event {
     pub json: String,
     /// How many endpoints it names.
     pub targets: usize,
+    /// Its payload.
+    pub content: Value,
 }
 
 /// When to begin asking, and for what: one event, or several in one request.
@@ -92,7 +94,7 @@ impl Caller {
 
     /// Asks until every event was answered for after the network healed: so each is asked for at
     /// least twice, and what is answered must be the same.
-    async fn errand(&self, events: &[Event]) {
+    pub async fn errand(&self, events: &[Event]) {
         loop {
             let healed = self.healed.load(Relaxed);
             let manner = self.manner(healed);
@@ -103,7 +105,7 @@ impl Caller {
             }
             pass_ms(self.chance.between(100, AGAIN_MS_MAX)).await;
             // What was answered is asked for again only now and then before the end.
-            while settled && !self.healed.load(Relaxed) && !self.chance.one_in(4) {
+            while settled && !self.healed.load(Relaxed) && !self.chance.one_in(8) {
                 pass_ms(AGAIN_MS_MAX).await;
             }
         }
@@ -176,6 +178,13 @@ impl Caller {
             }
             _ => false,
         }
+    }
+
+    /// Asks once, in the plainest way: HTTP status and body.
+    pub async fn post(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
+        let body = body.to_string();
+        let asking = self.over_http1(path, &body, Manner::Http1);
+        timeout(PATIENCE, asking).await.ok().flatten()
     }
 
     /// What was said of one event; whether it was admitted.

@@ -1,19 +1,27 @@
 //! The checkers: what must hold whatever went wrong, each under its name. They know what callers
 //! were told, what receivers saw and what the journal says, and nothing of the engine.
 
+mod push;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use postrider::registry::Registry;
 use postrider::store::{Query, Reader};
 use postrider_core::cause::Cause;
+use postrider_core::endpoint::Channel;
 use postrider_core::event::Event;
 use postrider_core::id::{EndpointId, EventId, OrderingKey, Seq};
 use postrider_core::ledger::{Delivery, Entry, Fact, Next, State, apply};
 use postrider_core::outcome::{Outcome, OutcomeKind};
 use postrider_core::policy::Guarantee;
+use postrider_core::time::Time;
 
 use crate::caller;
 use crate::evidence::{Arrival, Seen};
+use push::Home;
 
 /// Longest time from an attempt's entry to the entry that ends it: the commit before it, waiting
 /// for a connection or for room on one, connecting, the answer, its body.
@@ -37,11 +45,19 @@ struct Case<'a> {
     /// By correlation id.
     arrivals: BTreeMap<u128, Vec<&'a Arrival>>,
     journal: Vec<Entry>,
+    homes: Vec<Home>,
+    /// Effectively-once notifications that arrived at their devices more than once.
+    repeated: u64,
     violations: Vec<String>,
 }
 
 /// Runs every checker.
-pub fn all(seen: &mut Seen, reader: &dyn Reader, asked: &[caller::Event]) -> Verdict {
+pub fn all(
+    seen: &mut Seen,
+    reader: &dyn Reader,
+    registry: &Registry,
+    asked: &[caller::Event],
+) -> Verdict {
     let mut counts = std::mem::take(&mut seen.counts);
     let journal = journal(reader);
     for entry in &journal {
@@ -68,24 +84,17 @@ pub fn all(seen: &mut Seen, reader: &dyn Reader, asked: &[caller::Event]) -> Ver
         deliveries,
         arrivals,
         journal,
+        homes: push::homes(registry),
+        repeated: 0,
         violations: seen.violations.clone(),
     };
-    case.kept();
-    case.asked_for();
-    case.one_settled_state();
-    case.ledger_is_its_fold();
-    case.arrivals_are_known();
-    case.at_most_once();
-    case.repeats_are_explained();
-    case.unsent_is_true();
-    case.accepted_is_true();
-    case.attempts_end();
-    case.order();
-    case.time_to_live();
-    case.nothing_to_the_gone();
-    case.nowhere_forbidden();
+    case.check();
     *counts.entry("deliveries").or_default() += case.deliveries.len() as u64;
     *counts.entry("attempts").or_default() += case.opened();
+    *counts.entry("push: shown once, came again").or_default() += case.repeated;
+    for arrival in &seen.arrivals {
+        *counts.entry(case.request(arrival)).or_default() += 1;
+    }
     for row in &case.deliveries {
         *counts.entry(row.state.name()).or_default() += 1;
     }
@@ -119,6 +128,38 @@ pub fn journal(reader: &dyn Reader) -> Vec<Entry> {
 }
 
 impl Case<'_> {
+    fn check(&mut self) {
+        self.kept();
+        self.asked_for();
+        self.one_settled_state();
+        self.ledger_is_its_fold();
+        self.arrivals_are_known();
+        self.at_most_once();
+        self.repeats_are_explained();
+        self.unsent_is_true();
+        self.accepted_is_true();
+        self.attempts_end();
+        self.order();
+        self.time_to_live();
+        self.nothing_to_the_gone();
+        self.nowhere_forbidden();
+        self.content();
+        self.shown_once();
+        self.retired();
+        self.reached_again();
+    }
+
+    /// By which channel a request came.
+    fn request(&self, arrival: &Arrival) -> &'static str {
+        let mut rows = self.deliveries.iter();
+        match rows.find(|row| row_id(row) == arrival.correlation) {
+            Some(row) if row.channel == Channel::WebPush => "request: web push",
+            Some(row) if row.channel == Channel::Apns => "request: APNs",
+            Some(row) if row.channel == Channel::Fcm => "request: FCM",
+            _ => "request: webhook",
+        }
+    }
+
     fn wrong(&mut self, name: &str, what: impl std::fmt::Display) {
         self.violations.push(format!("{name}: {what}"));
     }
@@ -411,14 +452,12 @@ impl Case<'_> {
         }
     }
 
-    /// Once an outcome says that an endpoint is gone, no attempt to it is opened.
+    /// Once an outcome says that an endpoint is gone, no attempt to it is opened, unless it was
+    /// registered again later than it was gone.
     fn nothing_to_the_gone(&mut self) {
-        let endpoints: BTreeMap<_, _> = self
-            .deliveries
-            .iter()
-            .map(|row| (row.id, row.endpoint))
-            .collect();
-        let mut gone = BTreeSet::new();
+        let rows = self.deliveries.iter().map(|row| (row.id, row.endpoint));
+        let endpoints: BTreeMap<_, _> = rows.collect();
+        let mut gone: BTreeMap<EndpointId, Time> = BTreeMap::new();
         let mut wrong = Vec::new();
         for entry in &self.journal {
             let Some(endpoint) = endpoints.get(&entry.delivery) else {
@@ -426,10 +465,14 @@ impl Case<'_> {
             };
             match &entry.fact {
                 Fact::Answered { outcome, .. } if outcome.kind == OutcomeKind::Gone => {
-                    gone.insert(*endpoint);
+                    let since = gone.entry(*endpoint).or_insert(Time(i64::MIN));
+                    *since = (*since).max(outcome.gone_at(entry.at));
                 }
-                Fact::Opened { .. } if gone.contains(endpoint) => {
-                    wrong.push(format!("{entry:?} to an endpoint that is gone"));
+                Fact::Opened { .. } => {
+                    let gone = gone.get(endpoint);
+                    if gone.is_some_and(|since| !self.registered(*endpoint, *since, entry.at)) {
+                        wrong.push(format!("{entry:?} to an endpoint that is gone"));
+                    }
                 }
                 Fact::Answered {
                     next: Next::Settle { cause, .. },
@@ -443,6 +486,18 @@ impl Case<'_> {
         for what in wrong {
             self.wrong("gone", what);
         }
+    }
+
+    /// Whether an endpoint was registered later than `since`, and not after `by`. Of another
+    /// address nothing is known before it is brought, however long the device had it.
+    fn registered(&self, endpoint: EndpointId, since: Time, by: Time) -> bool {
+        let home = self.homes.iter().find(|home| home.id == endpoint);
+        let mut registered = self.seen.registered.iter();
+        registered.any(|it| {
+            let same = home.is_some_and(|home| home.uuid == it.endpoint);
+            let later = it.asked_ms > since.0 || it.anew && it.told_ms > since.0;
+            same && later && it.asked_ms <= by.0
+        })
     }
 
     fn nowhere_forbidden(&mut self) {

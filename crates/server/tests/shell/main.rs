@@ -9,13 +9,18 @@ mod evidence;
 mod history_kit;
 mod net;
 mod node;
+mod phone;
 mod plan;
+mod providers;
 mod receiver;
 mod scenes;
+mod settle;
 mod taps;
 mod tls;
+mod tries;
 #[path = "../wire_kit/mod.rs"]
 mod wire_kit;
+mod words;
 mod world;
 
 use std::collections::BTreeMap;
@@ -197,4 +202,9 @@ fn a_forgotten_key_is_found() {
 #[test]
 fn a_second_request_at_at_most_once_is_found() {
     is_found(Plant::RetryAtAtMostOnce, "at_most_once");
+}
+
+#[test]
+fn a_request_to_a_device_that_is_gone_is_found() {
+    is_found(Plant::GoneIgnored, "gone");
 }

@@ -12,11 +12,13 @@ use postrider::entropy::Entropy;
 use postrider::http::intake::{Intake, Load};
 use postrider::http::{self, Api};
 use postrider::observe::{Metrics, Observer};
+use postrider::receipts::ReceiptTokens;
 use postrider::registry::{KeyPace, Registry};
 use postrider::run::{Announcer, Gauges, Inline, Parts, Start, Unsettled};
 use postrider::stamp::OuterIds;
 use postrider::store::model::{ModelLedger, ModelStore};
 use postrider::store::{Ledger, Reader, Recovery};
+use postrider::transport::lines::{Push, ReactionTables};
 use postrider::transport::{Limits, NetworkPolicy, Transport};
 use postrider::vault::Vault;
 use postrider_core::cause::Cause;
@@ -52,6 +54,7 @@ pub const PACE: KeyPace = KeyPace {
 fn limits() -> Limits {
     Limits {
         idle_shared_ms: 10_000,
+        idle_push_ms: 10_000,
         idle_host_max: 4,
         idle_total_max: 8,
         ..Limits::default()
@@ -96,6 +99,11 @@ pub struct Dials {
 /// The key of every vault here.
 pub fn vault() -> Vault {
     Vault::of(&[7; 32])
+}
+
+/// Devices are not asked for receipts here.
+fn receipts() -> ReceiptTokens {
+    ReceiptTokens::new(&vault(), None)
 }
 
 /// What the node may reach: the simulated network and nothing else.
@@ -179,6 +187,7 @@ impl Dials {
 impl Ground {
     fn parts(&self, reader: Arc<dyn Reader>, registry: &Arc<Registry>, last_at: Time) -> Parts {
         let metrics = Arc::new(Metrics::default());
+        let clock = Arc::new(Clock::told(Arc::clone(&self.now_ms), last_at));
         let transport = Transport::with_network(
             limits(),
             network(0),
@@ -189,6 +198,12 @@ impl Ground {
                 evidence: self.evidence.clone(),
             }),
         );
+        transport.push_over(Push::new(
+            Arc::clone(registry),
+            Arc::clone(&clock),
+            Arc::new(receipts()),
+            ReactionTables::default(),
+        ));
         Parts {
             reader,
             registry: Arc::clone(registry),
@@ -196,7 +211,7 @@ impl Ground {
             observer: Observer::new(Arc::clone(&metrics)),
             metrics,
             attempt_log: None,
-            clock: Arc::new(Clock::told(Arc::clone(&self.now_ms), last_at)),
+            clock,
             entropy: self.entropy.clone(),
             runtime: Handle::current(),
             gauges: Arc::default(),
@@ -263,11 +278,8 @@ async fn serve(
         metrics: Arc::clone(metrics),
         body_room: http::body_room(&limits),
         limits: limits.clone(),
-        receipts: Arc::new(postrider::receipts::ReceiptTokens::new(
-            &Vault::of(&[7; 32]),
-            None,
-        )),
-        push_hosts: Vec::new(),
+        receipts: Arc::new(receipts()),
+        push_hosts: vec!["*.example".to_owned()],
         allow_http: true,
         retry_after_ms: 1_000,
         draining: draining.clone(),

@@ -1,26 +1,44 @@
 //! What a seed asks for: who is told what and when, and what goes wrong.
 
-use std::fmt::Write as _;
+use serde_json::{Value, json};
 
 use crate::caller::{Errand, Event};
 use crate::chance::Chance;
 use crate::net::Naming;
+use crate::phone::Step;
+use crate::providers::DEVICES_COUNT;
 use crate::tls::Shown;
 
 /// The hosts that the node has to do with.
 pub const CALLERS: [&str; 3] = ["caller-1", "caller-2", "caller-3"];
-pub const RECEIVERS: [&str; 4] = ["r1.example", "r2.example", "r3.example", "r4.example"];
+/// Those that take webhooks.
+pub const HOOKS: [&str; 4] = ["r1.example", "r2.example", "r3.example", "r4.example"];
+/// All that the node sends to: those, two push services, APNs, FCM and where its tokens are from.
+pub const RECEIVERS: [&str; 9] = [
+    HOOKS[0],
+    HOOKS[1],
+    HOOKS[2],
+    HOOKS[3],
+    "push-1.example",
+    "push-2.example",
+    "apns.example",
+    "fcm.example",
+    "token.example",
+];
 
 /// Simulated time in which things go wrong.
 pub const TROUBLE_MS: u64 = 60_000;
 /// Events of a run.
-const EVENTS: u64 = 56;
+const EVENTS: u64 = 72;
 /// Moments about which events come in bursts, so that connections fill up, go cold, and are new.
 const MOMENTS: u64 = 14;
 /// How far around its moment an event comes.
 const BURST_MS: u64 = 600;
 /// Faults of a run, beside what receivers and callers do.
-const FAULTS: std::ops::Range<u64> = 14..26;
+const FAULTS: std::ops::Range<u64> = 18..32;
+
+/// What the key of an event begins with that goes to a device which came back.
+pub const WELCOME: &str = "welcome-back-";
 
 /// One thing that goes wrong, and for how long.
 #[derive(Clone, Debug)]
@@ -56,11 +74,15 @@ pub enum Kind {
     HandlerPanics,
     /// The network policy is loaded again: every connection is given up.
     Policy,
+    /// Apple takes the provider token for an expired one.
+    ExpireTokens,
+    /// Google takes its access tokens back.
+    RevokeTokens,
 }
 
 impl Kind {
     /// How many labels there are.
-    const LABELS: usize = 15;
+    const LABELS: usize = 17;
 
     pub fn label(self) -> &'static str {
         match self {
@@ -82,6 +104,8 @@ impl Kind {
             Kind::FullDisk => "disk: full",
             Kind::HandlerPanics => "handler: panics",
             Kind::Policy => "policy: loaded again",
+            Kind::ExpireTokens => "provider: token expired early",
+            Kind::RevokeTokens => "provider: tokens taken back",
         }
     }
 }
@@ -137,13 +161,15 @@ fn kind(chance: &Chance) -> Kind {
         ),
         86..90 => Kind::SlowDisk(*chance.pick(&[100, 400, 1_500])),
         90..93 => Kind::FullDisk,
-        93..97 => Kind::HandlerPanics,
-        _ => Kind::Policy,
+        93..95 => Kind::HandlerPanics,
+        95..97 => Kind::Policy,
+        97..98 => Kind::ExpireTokens,
+        _ => Kind::RevokeTokens,
     }
 }
 
 /// The errands of each caller. Most events are asked for by two callers at about the same time.
-pub fn errands(seed: u64, endpoints: &[String]) -> Vec<Vec<Errand>> {
+pub fn errands(seed: u64, hooks: &[String], devices: &[String]) -> Vec<Vec<Errand>> {
     let chance = Chance::of(seed, "errands");
     let mut all = vec![Vec::new(); CALLERS.len()];
     let mut number = 0;
@@ -156,7 +182,10 @@ pub fn errands(seed: u64, endpoints: &[String]) -> Vec<Vec<Errand>> {
             1
         };
         let events: Vec<Event> = (number..number + batch)
-            .map(|number| event(number, &chance, endpoints))
+            .map(|number| {
+                let endpoints = *chance.pick(&[hooks, devices]);
+                event(&format!("order-{number}"), number, &chance, endpoints)
+            })
             .collect();
         number += batch;
         let first = usize::try_from(chance.below(CALLERS.len() as u64)).unwrap_or(0);
@@ -174,35 +203,80 @@ pub fn errands(seed: u64, endpoints: &[String]) -> Vec<Vec<Errand>> {
     all
 }
 
-fn event(number: u64, chance: &Chance, endpoints: &[String]) -> Event {
-    let key = format!("order-{number}");
+/// What an application tells: something to show, or something for the app alone.
+fn payload(number: u64, chance: &Chance) -> Value {
+    let padding = "x".repeat(usize::try_from(chance.below(2_000)).unwrap_or(0));
+    let mut payload = json!({ "data": { "number": number.to_string(), "padding": padding } });
+    if !chance.one_in(5) {
+        let (title, body) = ("Order", format!("Number {number} is paid"));
+        payload["notification"] = json!({ "title": title, "body": body });
+    }
+    payload
+}
+
+/// An event for one or two of `endpoints`.
+fn event(key: &str, number: u64, chance: &Chance, endpoints: &[String]) -> Event {
     let guarantee = ["at_most_once", "at_least_once", "effectively_once"];
     let guarantee = chance.pick(&guarantee);
-    let ttl_s = chance.between(15, 120);
     let ordered = chance.one_in(3);
-    let targets = if ordered || chance.one_in(2) { 1 } else { 2 };
+    let targets = match ordered || endpoints.len() == 1 || chance.one_in(2) {
+        true => 1,
+        false => 2,
+    };
     let first = usize::try_from(chance.below(endpoints.len() as u64)).unwrap_or(0);
-    let named: Vec<String> = (0..targets)
-        .map(|next| format!("\"{}\"", endpoints[(first + next) % endpoints.len()]))
+    let named: Vec<&String> = (0..targets)
+        .map(|next| &endpoints[(first + next) % endpoints.len()])
         .collect();
-    let mut json = format!(
-        "{{\"type\":\"order.paid\",\"id\":\"{key}\",\"endpoints\":[{}],\"ttl_s\":{ttl_s},\
-         \"guarantee\":\"{guarantee}\"",
-        named.join(",")
-    );
+    let content = payload(number, chance);
+    let mut event = json!({
+        "type": "order.paid",
+        "id": key,
+        "endpoints": named,
+        "ttl_s": chance.between(15, 120),
+        "guarantee": guarantee,
+        "payload": content,
+    });
     if ordered {
-        let lane = chance.below(2);
-        let _ = write!(json, ",\"ordering_key\":\"lane-{lane}\"");
+        event["ordering_key"] = format!("lane-{}", chance.below(2)).into();
     } else if chance.one_in(4) {
-        let delay_s = chance.between(1, 12);
-        let _ = write!(json, ",\"delay_s\":{delay_s}");
+        event["delay_s"] = chance.between(1, 12).into();
     }
-    let padding = "x".repeat(usize::try_from(chance.below(2_000)).unwrap_or(0));
-    let _ = write!(
-        json,
-        ",\"payload\":{{\"number\":{number},\"padding\":\"{padding}\"}}}}"
-    );
-    Event { key, json, targets }
+    if chance.one_in(8) {
+        event["collapse_key"] = format!("thread-{}", chance.below(2)).into();
+    }
+    Event {
+        key: key.to_owned(),
+        json: event.to_string(),
+        targets,
+        content,
+    }
+}
+
+/// What is told to a device that came back.
+pub fn welcome(device: usize, endpoint: &str) -> Event {
+    let chance = Chance::of(device as u64, "welcome");
+    let number = 1_000 + device as u64;
+    let key = format!("{WELCOME}{device}");
+    event(&key, number, &chance, &[endpoint.to_owned()])
+}
+
+/// What becomes of each device, by time.
+pub fn steps(seed: u64) -> Vec<Vec<(u64, Step)>> {
+    let chance = Chance::of(seed, "devices");
+    let device = |_| {
+        let at_ms = chance.between(4_000, TROUBLE_MS - 25_000);
+        match chance.below(6) {
+            0 => vec![(at_ms, Step::Leaves)],
+            1 | 2 => {
+                let anew = chance.one_in(2);
+                let back_ms = at_ms + chance.between(500, 20_000);
+                vec![(at_ms, Step::Leaves), (back_ms, Step::Returns { anew })]
+            }
+            3 => vec![(at_ms, Step::Registers)],
+            _ => Vec::new(),
+        }
+    };
+    (0..DEVICES_COUNT).map(device).collect()
 }
 
 #[test]

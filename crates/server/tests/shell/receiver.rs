@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
-use http::{HeaderMap, Request, Response};
+use http::request::Parts;
+use http::{HeaderMap, Response, header};
 use parking_lot::Mutex;
+use postrider::fake::apns::Desk;
 use postrider::http::intake::Locate;
 use postrider::stamp::OuterIds;
 use postrider::store::Reader;
@@ -18,10 +20,9 @@ use turmoil::net::TcpListener;
 use crate::chance::Chance;
 use crate::evidence::{Arrival, Evidence, Ticket};
 use crate::pass_ms;
+use crate::providers::{Providers, Pushed, words};
 use crate::tls::{Certificates, Shown};
-
-/// Longest head of a request that is read.
-const HEAD_BYTES_MAX: usize = 16 * 1_024;
+use crate::words::{farewell_to_all, read_body, read_head, read_stream, written};
 
 /// What a receiver speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,17 @@ pub enum Speaks {
     Http1,
     Http1OverTls,
     Http2 { streams_max: u32 },
+}
+
+/// What a receiver does with what is sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// It takes signed webhooks.
+    Hooks,
+    /// It carries notifications to devices.
+    Pushes,
+    /// It gives out the access tokens of FCM.
+    Tokens,
 }
 
 /// What becomes of one request.
@@ -64,6 +76,8 @@ enum Manner {
 pub struct Receiver {
     pub name: &'static str,
     pub speaks: Speaks,
+    pub serves: Serves,
+    pub providers: Arc<Providers>,
     pub certificates: Arc<Certificates>,
     pub shown: Arc<Mutex<Shown>>,
     pub polite: Arc<AtomicBool>,
@@ -125,6 +139,7 @@ impl Receiver {
             return Manner::Accept;
         }
         let chance = &self.chance;
+        let hooks = self.serves == Serves::Hooks;
         match chance.below(100) {
             0..45 => Manner::Accept,
             45..50 => Manner::AcceptLate(chance.between(500, 9_000)),
@@ -132,10 +147,12 @@ impl Receiver {
             53..58 => Manner::Answer(500),
             58..61 => Manner::Answer(503),
             61..63 => Manner::Answer(429),
+            // What these say of a device or of credentials, providers say by what they know.
+            63..66 if !hooks => Manner::Answer(503),
             63..65 => Manner::Answer(400),
             65..66 => Manner::Answer(302),
             66..68 => Manner::Answer(408),
-            68..69 if chance.one_in(6) => Manner::Answer(410),
+            68..69 if hooks && chance.one_in(6) => Manner::Answer(410),
             68..73 => Manner::Cut,
             73..76 => Manner::CutAfterHead,
             76..80 => Manner::CutAfterBody,
@@ -154,6 +171,11 @@ impl Receiver {
 
     /// A request's head was read: its attempt must be durable by now.
     fn arrived(&self, headers: &HeaderMap, manner: Manner) -> Option<Ticket> {
+        self.evidence.count(label(manner));
+        if self.serves != Serves::Hooks {
+            // What it is about stands in its body.
+            return None;
+        }
         let text = |name: &str| headers.get(name)?.to_str().ok();
         let id = text("webhook-id").and_then(|id| uuid::Uuid::parse_str(id).ok());
         let attempt = text("x-postrider-attempt").and_then(|number| number.parse().ok());
@@ -163,34 +185,104 @@ impl Receiver {
                 .wrong(format!("{name} got a request without an id or an attempt"));
             return None;
         };
-        let correlation = CorrelationId(id.as_u128());
+        Some(self.came(id.as_u128(), Some(attempt), None, manner))
+    }
+
+    /// A request is for a delivery, and the ledger has to know of it.
+    fn came(
+        &self,
+        id: u128,
+        attempt: Option<u32>,
+        pushed: Option<Pushed>,
+        manner: Manner,
+    ) -> Ticket {
+        let correlation = CorrelationId(id);
         let delivery = self.ids.delivery(correlation);
+        let rows = self
+            .reader
+            .deliveries(&[delivery])
+            .expect("the model reads");
+        let row = rows.first().filter(|row| row.correlation == correlation);
+        let guessed = || row.map_or(0, |row| self.evidence.attempt(&*self.reader, row));
+        let attempt = attempt.unwrap_or_else(guessed);
         let name = self.name;
         self.evidence.say(format_args!(
             "{name} gets delivery {} attempt {attempt}: {manner:?}",
             delivery.0
         ));
-        self.evidence.count(label(manner));
-        let rows = self
-            .reader
-            .deliveries(&[delivery])
-            .expect("the model reads");
-        let known = rows
-            .first()
-            .is_some_and(|row| row.correlation == correlation && row.attempt >= attempt);
-        if !known {
+        if !row.is_some_and(|row| attempt > 0 && row.attempt >= attempt) {
             self.evidence.wrong(format!(
                 "recorded_first: delivery {} attempt {attempt} is out, and not in the ledger",
                 delivery.0
             ));
         }
-        Some(self.evidence.arrived(Arrival {
+        self.evidence.arrived(Arrival {
             correlation: correlation.0,
             attempt,
+            at_ms: self.evidence.now_ms(),
             acted: false,
             refused: false,
             http_status: 0,
-        }))
+            pushed,
+        })
+    }
+
+    /// A request is there, whole: what is to be answered, and whether it is acted on.
+    fn heard(
+        &self,
+        desk: Option<&Desk>,
+        (head, body): (&Parts, &Bytes),
+        ticket: Option<Ticket>,
+        manner: Manner,
+    ) -> Said {
+        let now_ms = self.evidence.now_ms();
+        let acts = match manner {
+            Manner::Answer(500 | 503 | 408) => self.chance.one_in(2),
+            Manner::Answer(_) => false,
+            Manner::CutAfterBody => self.chance.one_in(2),
+            _ => true,
+        };
+        let (ticket, answer, expected) = match self.serves {
+            Serves::Hooks => (ticket, Response::new(Bytes::from_static(b"ok")), true),
+            Serves::Tokens => {
+                let (answer, expected) = self.providers.grant(head, body, now_ms);
+                (None, answer, expected)
+            }
+            Serves::Pushes => {
+                let heard = self.providers.hear((self.name, desk), head, body, now_ms);
+                let ticket = match heard.pushed {
+                    Ok(pushed) => Some(self.came(pushed.id, None, Some(pushed), manner)),
+                    Err(fault) => {
+                        let name = self.name;
+                        self.evidence
+                            .wrong(format!("content: {name} cannot read a push: {fault}"));
+                        None
+                    }
+                };
+                (ticket, heard.answer, heard.expected)
+            }
+        };
+        if !expected {
+            let (name, answer) = (self.name, &answer);
+            self.evidence
+                .wrong(format!("strict: {name} refuses a request: {answer:?}"));
+        }
+        let acts = acts && answer.status().is_success();
+        self.amend(ticket, |arrival| arrival.acted = acts);
+        let mut answer = match manner {
+            Manner::Answer(http_status) => words(self.name, http_status),
+            _ => answer,
+        };
+        let apple = self.name == "apns.example";
+        if matches!(manner, Manner::Answer(429 | 503)) || apple && answer.status() == 500 {
+            let wait = header::HeaderValue::from_static("2");
+            answer.headers_mut().insert(header::RETRY_AFTER, wait);
+        }
+        if !matches!(answer.status().as_u16(), 200..300 | 429 | 500 | 503) {
+            self.evidence
+                .count(refusal(self.serves, answer.status().as_u16()));
+        }
+        Said { ticket, answer }
     }
 
     fn amend(&self, ticket: Option<Ticket>, amend: impl FnOnce(&mut Arrival)) {
@@ -208,77 +300,58 @@ impl Receiver {
                 let _ = stream.read(&mut some).await;
                 return;
             }
-            let Some((headers, length, rest)) = read_head(&mut stream).await else {
+            let Some((head, rest)) = read_head(&mut stream).await else {
                 return;
             };
-            let ticket = self.arrived(&headers, manner);
-            if manner == Manner::CutAfterHead || !read_body(&mut stream, length, rest).await {
+            let ticket = self.arrived(&head.headers, manner);
+            if manner == Manner::CutAfterHead {
                 return;
             }
-            if !self.say(&mut stream, ticket, manner).await {
+            let Some(body) = read_body(&mut stream, &head, rest).await else {
+                return;
+            };
+            let said = self.heard(None, (&head, &body), ticket, manner);
+            if !self.say(&mut stream, &said, manner).await {
                 return;
             }
         }
     }
 
-    /// Acts, answers, and says whether the connection goes on.
+    /// Answers, and says whether the connection goes on.
     async fn say<S: AsyncWrite + Unpin>(
         &self,
         stream: &mut S,
-        ticket: Option<Ticket>,
+        said: &Said,
         manner: Manner,
     ) -> bool {
-        let acts = match manner {
-            Manner::Answer(500 | 503 | 408) => self.chance.one_in(2),
-            Manner::Answer(_) => false,
-            Manner::CutAfterBody => self.chance.one_in(2),
-            _ => true,
-        };
-        let http_status = match manner {
-            Manner::Answer(http_status) => http_status,
-            Manner::CutAfterBody | Manner::Hang | Manner::Garbage | Manner::HalfHead => 0,
-            _ => 200,
-        };
-        self.amend(ticket, |arrival| arrival.acted = acts);
-        let words: &[u8] = match manner {
+        let http_status = said.answer.status().as_u16();
+        let half = |length: usize| format!("HTTP/1.1 {http_status} X\r\ncontent-length: {length}");
+        let words = match manner {
             Manner::CutAfterBody => return false,
             Manner::Hang => {
                 pass_ms(30_000).await;
                 return false;
             }
-            Manner::AcceptLate(ms) => {
-                pass_ms(ms).await;
-                b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-            }
-            Manner::HalfHead => b"HTTP/1.1 200 OK\r\ncontent-le",
-            Manner::HalfBody | Manner::BodyHangs => {
-                b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it"
-            }
-            Manner::Garbage => b"\x16\x03\x01 this is not HTTP at all \r\n\r\n",
-            Manner::ManyInformational => {
-                for _ in 0..20 {
-                    let hint = b"HTTP/1.1 103 Early Hints\r\n\r\n";
-                    if stream.write_all(hint).await.is_err() {
-                        return false;
-                    }
-                }
-                b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-            }
-            Manner::Answer(http_status) => {
-                self.amend(ticket, |arrival| arrival.http_status = http_status);
-                let head = format!("HTTP/1.1 {http_status} X\r\ncontent-length: 0\r\n");
-                let wait = if matches!(http_status, 429 | 503) {
-                    "retry-after: 2\r\n"
-                } else {
-                    ""
-                };
-                let answer = format!("{head}{wait}\r\n");
-                return stream.write_all(answer.as_bytes()).await.is_ok();
-            }
-            _ => b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            Manner::HalfHead => "HTTP/1.1 200 OK\r\ncontent-le".into(),
+            Manner::HalfBody | Manner::BodyHangs => half(100) + "\r\n\r\nhalf of it",
+            Manner::Garbage => "\x16\x03\x01 this is not HTTP at all \r\n\r\n".into(),
+            _ => written(&said.answer),
         };
-        self.amend(ticket, |arrival| arrival.http_status = http_status);
-        if stream.write_all(words).await.is_err() || stream.flush().await.is_err() {
+        if let Manner::AcceptLate(ms) = manner {
+            pass_ms(ms).await;
+        }
+        if manner == Manner::ManyInformational {
+            for _ in 0..20 {
+                let hint = b"HTTP/1.1 103 Early Hints\r\n\r\n";
+                if stream.write_all(hint).await.is_err() {
+                    return false;
+                }
+            }
+        }
+        if !matches!(manner, Manner::Garbage | Manner::HalfHead) {
+            self.amend(said.ticket, |arrival| arrival.http_status = http_status);
+        }
+        if stream.write_all(words.as_bytes()).await.is_err() || stream.flush().await.is_err() {
             return false;
         }
         match manner {
@@ -306,6 +379,8 @@ impl Receiver {
         let Ok(mut connection) = builder.await else {
             return;
         };
+        let apple = self.name == "apns.example";
+        let desk = apple.then(|| Arc::new(self.providers.apple_desk()));
         while let Some(Ok((request, mut respond))) = connection.accept().await {
             let manner = self.manner();
             let ticket = self.arrived(request.headers(), manner);
@@ -320,29 +395,18 @@ impl Receiver {
                 Manner::Farewell => connection.graceful_shutdown(),
                 _ => {}
             }
-            let receiver = self.clone();
-            tokio::spawn(async move { receiver.answer(request, respond, ticket, manner).await });
+            let (receiver, desk) = (self.clone(), desk.clone());
+            tokio::spawn(async move {
+                let Some((head, body)) = read_stream(request).await else {
+                    return;
+                };
+                let said = receiver.heard(desk.as_deref(), (&head, &body), ticket, manner);
+                receiver.answer(respond, said, manner).await;
+            });
         }
     }
 
-    async fn answer(
-        &self,
-        request: Request<h2::RecvStream>,
-        mut respond: SendResponse<Bytes>,
-        ticket: Option<Ticket>,
-        manner: Manner,
-    ) {
-        let mut body = request.into_body();
-        while let Some(data) = body.data().await {
-            let Ok(data) = data else { return };
-            let _ = body.flow_control().release_capacity(data.len());
-        }
-        let (http_status, acts) = match manner {
-            Manner::Answer(status @ (500 | 503 | 408)) => (status, self.chance.one_in(2)),
-            Manner::Answer(status) => (status, false),
-            _ => (200, true),
-        };
-        self.amend(ticket, |arrival| arrival.acted = acts);
+    async fn answer(&self, mut respond: SendResponse<Bytes>, said: Said, manner: Manner) {
         match manner {
             Manner::Hang | Manner::Garbage => return pass_ms(30_000).await,
             Manner::Reset | Manner::CutAfterBody | Manner::HalfHead => {
@@ -351,20 +415,38 @@ impl Receiver {
             Manner::AcceptLate(ms) => pass_ms(ms).await,
             _ => {}
         }
-        let has_body = matches!(manner, Manner::HalfBody | Manner::BodyHangs);
-        let mut response = Response::new(());
-        *response.status_mut() = http::StatusCode::from_u16(http_status).expect("a status");
-        let Ok(mut stream) = respond.send_response(response, !has_body) else {
+        let (head, body) = said.answer.into_parts();
+        let breaks = matches!(manner, Manner::HalfBody | Manner::BodyHangs);
+        let http_status = head.status.as_u16();
+        let response = Response::from_parts(head, ());
+        let Ok(mut stream) = respond.send_response(response, !breaks && body.is_empty()) else {
             return;
         };
-        self.amend(ticket, |arrival| arrival.http_status = http_status);
-        if has_body {
+        self.amend(said.ticket, |arrival| arrival.http_status = http_status);
+        if breaks {
             let _ = stream.send_data(Bytes::from_static(b"half of it"), false);
             if manner == Manner::HalfBody {
                 return stream.send_reset(Reason::INTERNAL_ERROR);
             }
             pass_ms(30_000).await;
+        } else if !body.is_empty() {
+            let _ = stream.send_data(body, true);
         }
+    }
+}
+
+/// What is answered to a request, and which arrival that was.
+struct Said {
+    ticket: Option<Ticket>,
+    answer: Response<Bytes>,
+}
+
+fn refusal(serves: Serves, http_status: u16) -> &'static str {
+    match (serves, http_status) {
+        (Serves::Hooks, _) => "receiver: refused a webhook",
+        (_, 401 | 403) => "provider: token expired or taken back",
+        (_, 404 | 410) => "provider: device gone",
+        _ => "provider: refused otherwise",
     }
 }
 
@@ -382,57 +464,4 @@ fn label(manner: Manner) -> &'static str {
         Manner::Reset => "receiver: RST_STREAM",
         Manner::Farewell | Manner::AbruptFarewell => "receiver: GOAWAY",
     }
-}
-
-/// SETTINGS, and at the first HEADERS a GOAWAY that says that no stream was looked at (RFC 9113
-/// section 6.8), byte by byte, because no library says so.
-async fn farewell_to_all<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
-    const HEADERS: u8 = 1;
-    let mut preface = [0; 24];
-    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    if stream.read_exact(&mut preface).await.is_err() || stream.write_all(&settings).await.is_err()
-    {
-        return;
-    }
-    let mut head = [0; 9];
-    while stream.read_exact(&mut head).await.is_ok() {
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        if stream.read_exact(&mut payload).await.is_err() {
-            return;
-        }
-        if head[3] == HEADERS {
-            let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            let _ = stream.write_all(&goaway).await;
-            let _ = stream.shutdown().await;
-            return;
-        }
-    }
-}
-
-/// A request's headers, the length of its body, and what of the body came with the head.
-async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Option<(HeaderMap, usize, usize)> {
-    let mut bytes = Vec::new();
-    let end = loop {
-        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            break end;
-        }
-        if bytes.len() > HEAD_BYTES_MAX || stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let text = std::str::from_utf8(&bytes[..end]).ok()?;
-    let mut headers = HeaderMap::new();
-    for line in text.split("\r\n").skip(1) {
-        let (name, value) = line.split_once(": ")?;
-        let name: http::HeaderName = name.parse().ok()?;
-        headers.append(name, value.parse().ok()?);
-    }
-    let length = headers.get("content-length")?.to_str().ok()?.parse().ok()?;
-    Some((headers, length, bytes.len() - end - 4))
-}
-
-async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, length: usize, there: usize) -> bool {
-    let mut rest = vec![0; length.saturating_sub(there)];
-    stream.read_exact(&mut rest).await.is_ok()
 }

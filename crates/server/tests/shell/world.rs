@@ -6,18 +6,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postrider::entropy::Entropy;
-use postrider::registry::{EndpointDraft, KeyDraft, Kind as EndpointKind, Registry, Role};
-use postrider::registry::{TlsProfile, TlsVersion};
+use postrider::registry::Registry;
 use postrider::stamp::OuterIds;
 use postrider::store::model::ModelStore;
 use postrider_core::id::PolicyId;
 use postrider_core::plant::Plant;
 use postrider_core::policy::{BreakerPolicy, Policy, Schedule};
 use postrider_core::time::{SECOND_MS, Time};
-use secrecy::ExposeSecret;
 
 use crate::TICK_MS;
-use crate::caller::Caller;
+use crate::caller::{Caller, Errand};
 use crate::chance::Chance;
 use crate::check::{self, Verdict};
 use crate::evidence::{Evidence, START_MS};
@@ -25,8 +23,11 @@ use crate::history_kit::fed::Layer;
 use crate::history_kit::{History, Witnessed, judge};
 use crate::net::Names;
 use crate::node::{self, Dials, Ground, PACE, vault};
+use crate::phone::{Phone, Step};
 use crate::plan::{self, CALLERS, Fault, Kind, RECEIVERS, TROUBLE_MS};
-use crate::receiver::{Receiver, Speaks};
+use crate::providers::{DEVICES_COUNT, Providers};
+use crate::receiver::{Receiver, Serves, Speaks};
+use crate::settle::settle_in;
 use crate::tls::{Certificates, Shown};
 
 /// Longest simulated time from healing until everything is settled.
@@ -77,6 +78,7 @@ struct World {
     seed: u64,
     sim: turmoil::Sim<'static>,
     ground: Ground,
+    providers: Arc<Providers>,
     receivers: Vec<Receiver>,
     polite: Arc<AtomicBool>,
     healed: Arc<AtomicBool>,
@@ -102,7 +104,8 @@ impl World {
         let now_ms = Arc::new(AtomicI64::new(START_MS));
         let evidence = Evidence::new(Arc::clone(&now_ms));
         let certificates = Certificates::new(&RECEIVERS);
-        let (api_key, endpoints) = settle_in(dir.path(), &certificates);
+        let providers = Arc::new(Providers::new());
+        let settled = settle_in(dir.path(), &certificates, &providers);
         let ground = Ground {
             dir: dir.path().to_owned(),
             store: ModelStore::default(),
@@ -117,32 +120,38 @@ impl World {
         let (polite, healed) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let on_ground = ground.clone();
         sim.host("node", move || node::run(on_ground.clone()));
-        let receivers = receivers(seed, &ground, &polite, &Arc::new(certificates));
+        let receivers = receivers(seed, &ground, &polite, &Arc::new(certificates), &providers);
         for receiver in receivers.clone() {
             sim.host(receiver.name, move || receiver.clone().run());
         }
-        let errands = plan::errands(seed, &endpoints);
-        let asked = errands
-            .iter()
-            .flatten()
-            .flat_map(|errand| errand.events.clone());
-        let asked: Vec<_> = asked.collect();
-        let errands_open = Arc::new(AtomicUsize::new(errands.iter().map(Vec::len).sum()));
+        let steps = plan::steps(seed);
+        let errands = plan::errands(seed, &settled.hooks, &settled.devices);
+        let asked = errands.iter().flatten();
+        let asked: Vec<_> = asked.flat_map(|errand| errand.events.clone()).collect();
+        let asking = steps.iter().flatten().filter(|(_, step)| step.asks());
+        let open = errands.iter().map(Vec::len).sum::<usize>() + asking.count();
+        let errands_open = Arc::new(AtomicUsize::new(open));
+        let caller = |name: &'static str| Caller {
+            name,
+            api_key: settled.api_key.clone(),
+            chance: Chance::of(seed, name),
+            evidence: evidence.clone(),
+            healed: Arc::clone(&healed),
+            open: Arc::clone(&errands_open),
+        };
+        let mut steps = steps.into_iter().enumerate();
         for (name, errands) in CALLERS.iter().zip(errands) {
-            let caller = Caller {
-                name,
-                api_key: api_key.clone(),
-                chance: Chance::of(seed, name),
-                evidence: evidence.clone(),
-                healed: Arc::clone(&healed),
-                open: Arc::clone(&errands_open),
-            };
-            sim.client(*name, caller.run(errands));
+            let steps = steps.by_ref().take(DEVICES_COUNT.div_ceil(CALLERS.len()));
+            sim.client(
+                *name,
+                ask(caller(name), errands, steps.collect(), &providers),
+            );
         }
         World {
             seed,
             sim,
             ground,
+            providers,
             receivers,
             polite,
             healed,
@@ -205,11 +214,14 @@ impl World {
         drop(sim);
         let (_, reader) = ground.store.open();
         let mut seen = ground.evidence.take();
+        let mut history = ground.evidence.tape.take();
+        seen.infer_attempts(&check::deliveries(&*reader), &*reader, &mut history);
         if panicked > 0 {
             seen.counts.insert("attempt: panicked", panicked);
         }
-        let mut verdict = check::all(&mut seen, &*reader, &asked);
-        let mut history = ground.evidence.tape.take();
+        let registry = Registry::open(&ground.dir, &vault(), PACE).expect("a registry");
+        let asked = [asked, std::mem::take(&mut seen.asked)].concat();
+        let mut verdict = check::all(&mut seen, &*reader, &registry, &asked);
         let held = Witnessed::Held(check::deliveries(&*reader), check::journal(&*reader));
         history.push((Time(ground.evidence.now_ms()), held));
         let complaints = judge(Layer::Shell, &history);
@@ -293,6 +305,8 @@ impl World {
             Kind::Policy => {
                 dials.policy.fetch_add(1, Relaxed);
             }
+            Kind::ExpireTokens => self.providers.expire_tokens(),
+            Kind::RevokeTokens => self.providers.revoke_tokens(),
         }
     }
 
@@ -321,7 +335,7 @@ impl World {
             Kind::SlowDisk(_) => dials.commit_slow_ms.store(0, Relaxed),
             Kind::FullDisk => self.ground.store.set_full(false),
             Kind::HandlerPanics => dials.panics_one_in.store(0, Relaxed),
-            Kind::Policy => {}
+            Kind::Policy | Kind::ExpireTokens | Kind::RevokeTokens => {}
         }
     }
 
@@ -347,16 +361,48 @@ impl World {
     }
 }
 
+/// Runs the errands of one host: those of an application, and those of devices.
+fn ask(
+    caller: Caller,
+    errands: Vec<Errand>,
+    steps: Vec<(usize, Vec<(u64, Step)>)>,
+    providers: &Arc<Providers>,
+) -> impl Future<Output = turmoil::Result> + use<> {
+    let phone = |(device, steps): (usize, Vec<(u64, Step)>)| Phone {
+        device,
+        steps,
+        providers: Arc::clone(providers),
+        caller: caller.clone(),
+    };
+    let phones: Vec<Phone> = steps.into_iter().map(phone).collect();
+    async {
+        let mut at_work = tokio::task::JoinSet::new();
+        phones.into_iter().for_each(|phone| {
+            at_work.spawn(phone.run());
+        });
+        caller.run(errands).await?;
+        while at_work.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
 fn receivers(
     seed: u64,
     ground: &Ground,
     polite: &Arc<AtomicBool>,
     certificates: &Arc<Certificates>,
+    providers: &Arc<Providers>,
 ) -> Vec<Receiver> {
     let (_, reader) = ground.store.open();
     let receiver = |(place, name): (usize, &&'static str)| Receiver {
         name,
         speaks: SPEAKS[place],
+        serves: match place {
+            0..4 => Serves::Hooks,
+            8 => Serves::Tokens,
+            _ => Serves::Pushes,
+        },
+        providers: Arc::clone(providers),
         certificates: Arc::clone(certificates),
         shown: Arc::new(Mutex::default()),
         polite: Arc::clone(polite),
@@ -369,11 +415,16 @@ fn receivers(
 }
 
 /// What each receiver speaks, in their order.
-const SPEAKS: [Speaks; 4] = [
+pub const SPEAKS: [Speaks; 9] = [
     Speaks::Http1,
     Speaks::Http1OverTls,
     Speaks::Http2 { streams_max: 100 },
     Speaks::Http2 { streams_max: 1 },
+    Speaks::Http1OverTls,
+    Speaks::Http2 { streams_max: 100 },
+    Speaks::Http2 { streams_max: 1 },
+    Speaks::Http2 { streams_max: 100 },
+    Speaks::Http1OverTls,
 ];
 
 /// The host or link that a fault keeps for itself.
@@ -388,7 +439,7 @@ fn host(kind: Kind) -> Option<&'static str> {
         Kind::Certificate(..) => Some("certificates"),
         Kind::SlowDisk(_) | Kind::FullDisk => Some("disk"),
         Kind::HandlerPanics => Some("handlers"),
-        Kind::Policy => None,
+        Kind::Policy | Kind::ExpireTokens | Kind::RevokeTokens => None,
     }
 }
 
@@ -402,53 +453,8 @@ fn others(host: &str) -> impl Iterator<Item = &'static str> + use<> {
         .chain(node.filter(move |_| !is_node))
 }
 
-/// A tenant, a key, a policy, and two endpoints at each receiver: the key's text, the endpoints'
-/// ids.
-fn settle_in(dir: &std::path::Path, certificates: &Certificates) -> (String, Vec<String>) {
-    let now = Time(START_MS);
-    let registry = Registry::open(dir, &vault(), PACE).expect("a registry");
-    let tenant = registry.ensure_tenant("acme", now).expect("a tenant").id;
-    let policies = registry.apply_policies([quick()], now).expect("a policy");
-    let key = KeyDraft {
-        name: "simulated".into(),
-        role: Role::Writer,
-        tenant: Some(tenant),
-        expires_at: None,
-        environment: "test".into(),
-    };
-    let (_, key) = registry.create_key(key, now).expect("a key");
-    let endpoint = |place: usize| {
-        let (name, speaks) = (RECEIVERS[place / 2], SPEAKS[place / 2]);
-        let scheme = if speaks == Speaks::Http1 {
-            "http"
-        } else {
-            "https"
-        };
-        let draft = EndpointDraft {
-            tls: TlsProfile {
-                min_version: TlsVersion::V1_3,
-                ca_pem: Some(certificates.authority_pem.clone()),
-                ..TlsProfile::default()
-            },
-            ..EndpointDraft::new(
-                format!("{scheme}://{name}/hook/{place}")
-                    .parse()
-                    .expect("a URL"),
-                EndpointKind::Webhook,
-                policies[0].id,
-            )
-        };
-        let made = registry
-            .create_endpoint(tenant, draft, now)
-            .expect("an endpoint");
-        made.uuid.to_string()
-    };
-    let endpoints = (0..2 * RECEIVERS.len()).map(endpoint).collect();
-    (key.expose_secret().to_owned(), endpoints)
-}
-
 /// Short waits, so that a run sees many attempts.
-fn quick() -> Policy {
+pub fn quick() -> Policy {
     Policy {
         name: "quick".into(),
         schedule: Schedule::Exponential {
