@@ -144,6 +144,9 @@ impl ProviderTokens {
             since_s: now_s,
             until_s,
         });
+        // At once: others that presented the same may be told the same before anybody asks for one.
+        held.bearer = self.mint(older_s);
+        held.issued_s = older_s;
         true
     }
 
@@ -306,6 +309,8 @@ mod tests {
         let newest = tokens.bearer(at(120));
         assert_eq!(issued_s(&newest), START_S);
         assert!(tokens.renewed_too_often(&newest, at(120)));
+        let another = tokens.renewed_too_often(&newest, at(120));
+        assert!(another, "it was on its way already");
         let older = tokens.bearer(at(121));
         assert_eq!(issued_s(&older), START_S - BUCKET_S);
         assert!(tokens.renewed_too_often(&newest, at(121)), "that is over");

@@ -118,11 +118,14 @@ impl Team {
         provider: &Provider,
         now_s: i64,
     ) -> Result<(), (u16, &'static str)> {
-        let soon = |before: i64| now_s - before < RENEWAL_S_MIN;
-        if self.renewed_s.is_some_and(soon) {
-            return Err((429, "TooManyProviderTokenUpdates"));
+        // The first token takes no other one's place.
+        if !self.known.is_empty() {
+            let soon = |before: i64| now_s - before < RENEWAL_S_MIN;
+            if self.renewed_s.is_some_and(soon) {
+                return Err((429, "TooManyProviderTokenUpdates"));
+            }
+            self.renewed_s = Some(now_s);
         }
-        self.renewed_s = Some(now_s);
         self.known
             .retain(|(_, issued_s, _)| now_s - issued_s <= AGE_S_MAX);
         if self.known.len() < TOKENS_MAX {
