@@ -42,6 +42,7 @@ use super::run_directory::RunDirectory;
 use super::show;
 
 pub use check::{Broken, Findings, Promise};
+pub use plan::{Fault, Presence, Trouble, Way, payload};
 
 /// Events of a run at most.
 const EVENTS_MAX: usize = 1_000_000;

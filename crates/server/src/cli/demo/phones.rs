@@ -7,6 +7,7 @@
 mod read;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use postrider_core::endpoint::Channel;
@@ -42,6 +43,8 @@ pub struct Phones {
     fake: Fake,
     apns: std::sync::Arc<apns::Service>,
     held: Mutex<BTreeMap<String, Held>>,
+    /// The last request that Apple's fake had got when all was forgotten.
+    forgotten: AtomicU64,
 }
 
 /// One device.
@@ -76,6 +79,7 @@ impl Phones {
             apns: apns.ok_or_else(|| Failure::no("the fake is not APNs"))?,
             fake,
             held: Mutex::default(),
+            forgotten: AtomicU64::new(0),
         })
     }
 
@@ -145,11 +149,11 @@ impl Phones {
         Ok(body)
     }
 
-    /// Makes it so that this device has this trouble.
+    /// Makes it so that this device has this trouble, from its next request on.
     ///
     /// # Errors
     /// [`Failure`] if the fake does not take it.
-    pub(crate) fn trouble(&self, path: &str, trouble: Trouble) -> Result<(), Failure> {
+    pub fn trouble(&self, path: &str, trouble: Trouble) -> Result<(), Failure> {
         if trouble.presence == Presence::Gone {
             self.leave(path)?;
         }
@@ -209,7 +213,8 @@ impl Phones {
         set.map_err(|error| cannot("the fake of APNs does not behave so", error))
     }
 
-    /// The app is removed from a device: its provider says so from now on.
+    /// The app is removed from a device: its provider says so from now on. Removing it again says
+    /// the same.
     ///
     /// # Errors
     /// [`Failure`] if the fake does not take it.
@@ -231,17 +236,24 @@ impl Phones {
                 set.map_err(|error| cannot("the fake of APNs has no room", error))
             }
             Channel::Fcm => self.behave(held, When::Always, Act::http_status(404)),
-            _ => match self.fake.push().end(&held.token) {
-                Ok(()) => Ok(()),
-                Err(_) => Err(Failure::no(format!("{path} has left already"))),
-            },
+            _ => {
+                // A subscription that has ended stays so.
+                let _ended = self.fake.push().end(&held.token);
+                Ok(())
+            }
         }
     }
 
     /// How many requests arrived, at all providers.
     #[must_use]
     pub fn arrived(&self) -> u64 {
-        self.fake.arrived() + self.apns.arrived()
+        self.fake.arrived() + self.apns.arrived() - self.forgotten.load(Relaxed)
+    }
+
+    /// Forgets what arrived; the devices and their troubles stay.
+    pub fn clear(&self) {
+        self.fake.clear();
+        self.forgotten.store(self.apns.arrived(), Relaxed);
     }
 
     /// What arrived, as records under the paths of the devices, and what they show.
@@ -249,7 +261,10 @@ impl Phones {
     pub fn received(&self) -> (Vec<Record>, Vec<Push>) {
         let held = self.held.lock();
         let requests = self.fake.requests(&fake::Filter::default());
-        let notifications = self.apns.notifications(&apns::Wanted::default());
+        let notifications = self.apns.notifications(&apns::Wanted {
+            after: Some(self.forgotten.load(Relaxed)),
+            ..apns::Wanted::default()
+        });
         read::all(&held, requests, notifications)
     }
 }

@@ -14,8 +14,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
 use super::evidence::Nature;
-pub(crate) use devices::{Fault, Presence, Trouble};
-pub(crate) use receivers::{Receiver, Way};
+pub use devices::{Fault, Presence, Trouble};
+pub(crate) use receivers::Receiver;
+pub use receivers::Way;
 
 /// Tenants of a run.
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
@@ -205,7 +206,8 @@ impl Plan {
 
 /// What an event says, in the form that every channel understands. A device that got it in its
 /// provider's form can say it again, byte for byte.
-pub(crate) fn payload(event: &str, number: &str, pad: &str) -> String {
+#[must_use]
+pub fn payload(event: &str, number: &str, pad: &str) -> String {
     let data = json!({ "event": event, "number": number, "pad": pad });
     json!({ "notification": { "title": event }, "data": data }).to_string()
 }

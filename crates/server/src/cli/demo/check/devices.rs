@@ -140,7 +140,8 @@ impl Sight<'_> {
         steps.any(|step| step.says == Says::Opened && step.at_ms <= moment_ms)
     }
 
-    /// Every device: still known, and retired if and only if its provider said that it is gone.
+    /// Every device: still known, and retired if and only if its provider said that it is gone. The
+    /// journal says so as well, and what it says no kill undoes.
     pub(super) fn retired(&self, findings: &mut Findings) {
         let gone_ms = self.gone_ms();
         let mut by_path: HashMap<&str, Vec<&Record>> = HashMap::new();
@@ -164,6 +165,15 @@ impl Sight<'_> {
                     Promise::NothingLost,
                     "the device is not known any more".into(),
                 );
+                continue;
+            }
+            let written = gone_ms.contains_key(&**path);
+            if written != device.retired_us.is_some() {
+                let what = match written {
+                    true => "the journal says that it is gone, and it is not retired",
+                    false => "it was retired, and no entry of the journal says why",
+                };
+                broken(Promise::Retired, what.into());
                 continue;
             }
             let Some(retired_us) = device.retired_us else {

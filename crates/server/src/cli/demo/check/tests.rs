@@ -106,6 +106,7 @@ fn phones(evidence: &mut Evidence) {
     use Guarantee::EffectivelyOnce;
     let mut gone = row("h", EffectivelyOnce, "/left", None);
     (gone.state, gone.cause) = (State::Rejected, Cause::Gone);
+    (gone.entries[2].says, gone.entries[2].at_ms) = (Says::Gone, 54_000);
     let withheld = Record {
         processed: true,
         ..hit(51, "f", "/phone", 1, 0)
@@ -184,15 +185,26 @@ fn devices_that_are_forgotten_or_retired_wrongly_are_found() {
     );
     let without_a_word = |e: &mut Evidence| of_device(e, "/phone").retired_us = Some(54_000_000);
     assert_eq!(broken_phones(without_a_word), retired);
-    let too_early = |e: &mut Evidence| of_device(e, "/left").retired_us = Some(50_000_000);
+    let too_early = |e: &mut Evidence| {
+        of_device(e, "/left").retired_us = Some(50_000_000);
+        e.rows[7].entries[2].at_ms = 50_000;
+    };
     assert_eq!(broken_phones(too_early)[0], Promise::Retired);
     assert_eq!(
         broken_phones(|e| of_device(e, "/left").retired_us = None),
         retired
     );
+    // What it answered last was never written down, or what was written down is not so.
+    let unheard = |e: &mut Evidence| e.rows[7].entries[2].says = Says::Other;
+    assert_eq!(broken_phones(unheard), retired);
+    let still_there = |e: &mut Evidence| {
+        unheard(e);
+        of_device(e, "/left").retired_us = None;
+    };
+    assert_eq!(broken_phones(still_there), retired);
     // Where the engine was killed over the answer it may not know.
     let killed = |e: &mut Evidence| {
-        of_device(e, "/left").retired_us = None;
+        still_there(e);
         (e.outages[0].kill_us, e.outages[0].dead_us) = (54_000_000, 54_100_000);
         // Kept clear of what the kill explained before.
         e.received[4].http_status = 0;
@@ -217,11 +229,9 @@ fn devices_that_are_forgotten_or_retired_wrongly_are_found() {
 
 #[test]
 fn an_attempt_after_the_word_that_nobody_is_there_is_found() {
-    let said_gone = |e: &mut Evidence| e.rows[7].entries[2].says = Says::Gone;
-    assert_eq!(broken_phones(said_gone), []);
     let opened_at = |at_ms| {
         move |e: &mut Evidence| {
-            said_gone(e);
+            e.rows[7].entries[2].at_ms = 3;
             e.asked
                 .push(asked("i", Guarantee::AtLeastOnce, "/left", None));
             let mut later = row("i", Guarantee::AtLeastOnce, "/left", None);

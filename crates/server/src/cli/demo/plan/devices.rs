@@ -10,14 +10,16 @@ use crate::cli::demo::evidence::Nature;
 
 /// What is the matter with a device, or with its provider's answers about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    pub(crate) fault: Option<Fault>,
-    pub(crate) presence: Presence,
+pub struct Trouble {
+    /// What goes wrong with some of its requests.
+    pub fault: Option<Fault>,
+    /// Whether the app is there.
+    pub presence: Presence,
 }
 
 /// How some answers go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// The notification goes to the device, and no answer comes.
     Withheld,
     /// The notification goes to the device, and the connection or stream is reset.
@@ -32,7 +34,7 @@ pub(crate) enum Fault {
 
 /// Whether the app is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Presence {
+pub enum Presence {
     /// As long as the run.
     Stays,
     /// Until the engine was killed for the first time.

@@ -23,7 +23,7 @@ pub(crate) struct Receiver {
 
 /// How a receiver is reached.
 #[derive(Clone, Debug)]
-pub(crate) enum Way {
+pub enum Way {
     /// As a webhook, whose fake does this.
     Webhook(Behaviour),
     /// As a device on this channel, with this trouble.
