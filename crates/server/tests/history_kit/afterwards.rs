@@ -3,8 +3,8 @@
 //!
 //! What order can be known: that of the journal. A request comes after the entry that opened it,
 //! if there is one, and after every entry whose time is not later than its arrival. Where both bear
-//! the same millisecond the entry comes first. One that does not say which attempt it is comes after
-//! the first that was opened. What cannot be known:
+//! the same millisecond the entry comes first. One that does not say which attempt it is comes
+//! after the first that was opened. What cannot be known:
 //!
 //! - Since when an entry was durable. Its time is that of the decision. So a request that left
 //!   before its entry was durable is seen only where the entry never came to be.

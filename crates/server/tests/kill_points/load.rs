@@ -1,17 +1,19 @@
-//! What is asked of the engine, again and again the same: endpoints, events of every guarantee,
-//! orders, a batch, repeats, and another payload under a key that is taken.
+//! What is asked of the engine, again and again the same: routes, endpoints, devices, events of all
+//! guarantees, orders, batches, repeats, and another payload under a key that is taken.
 //!
 //! Absent here: kills, and judgement of what came of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use postrider::cli::demo::api::{Answer, Api, Lost};
-use postrider::cli::demo::evidence::{Asked, Nature, Said};
-use postrider::fake::{Act, Behaviour, Fake, When};
-use postrider_core::cause::Cause;
+use postrider::cli::demo::evidence::{Asked, Said};
+use postrider::cli::demo::{Way, payload};
+use postrider_core::endpoint::Channel;
 use postrider_core::policy::Guarantee::{self, AtLeastOnce, AtMostOnce, EffectivelyOnce};
 use serde_json::{Value, json};
+
+use crate::receivers::{Receiver, Receivers, is_webhook, named, of_round};
 
 /// Longest time that one request is repeated while the engine refuses it for the moment.
 const INSIST: Duration = Duration::from_secs(60);
@@ -28,25 +30,11 @@ impl From<Lost> for Gone {
     }
 }
 
-/// The receivers: name, nature, and what it does.
-fn receivers() -> Vec<(&'static str, Nature, Behaviour)> {
-    let first = |path: &str, act| Behaviour::of(path).rule(When::AttemptsTo(1), act);
-    let degraded = Nature::Relents(Cause::ServiceDegraded);
-    let lost = Nature::Relents(Cause::ConnectionLost);
-    let refuses = Nature::Refuses(Cause::BadRequest);
-    let bad = Behaviour::of("/bad").rule(When::Always, Act::http_status(400));
-    vec![
-        ("/good", Nature::Accepts, Behaviour::of("/good")),
-        ("/fine", Nature::Accepts, Behaviour::of("/fine")),
-        ("/later", degraded, first("/later", Act::http_status(503))),
-        ("/closes", lost, first("/closes", Act::CloseAfterRequest)),
-        ("/bad", refuses, bad),
-    ]
-}
-
-/// The events: receivers, guarantee, whether in the one order there is.
+/// The events: receivers, guarantee, whether in the one order there is. Firebase is never asked
+/// again within ten seconds, so in a quick load the device whose first answer it loses gets
+/// at-most-once only.
 #[rustfmt::skip]
-const EVENTS: [(&[&str], Guarantee, bool); 15] = [
+const EVENTS: [(&[&str], Guarantee, bool); 25] = [
     (&["/good"], AtLeastOnce, false),
     (&["/good", "/fine"], EffectivelyOnce, false),
     (&["/later"], AtMostOnce, false),
@@ -62,7 +50,19 @@ const EVENTS: [(&[&str], Guarantee, bool); 15] = [
     (&["/later"], AtLeastOnce, true),
     (&["/fine", "/later", "/bad"], AtLeastOnce, false),
     (&["/good"], AtLeastOnce, true),
+    (&["/web", "/apns", "/fcm"], EffectivelyOnce, false),
+    (&["/web", "/apns", "/fcm"], AtMostOnce, false),
+    (&["/web", "/apns", "/fcm", "/good"], AtLeastOnce, true),
+    (&["/web-lost", "/apns-lost"], EffectivelyOnce, true),
+    (&["/web-lost", "/apns-lost", "/fcm-lost"], AtMostOnce, false),
+    (&["/web-lost", "/apns-lost"], AtLeastOnce, true),
+    (&["/web-gone", "/apns-gone", "/fcm-gone"], AtLeastOnce, false),
+    (&["/web-gone", "/apns-gone", "/fcm-gone"], EffectivelyOnce, false),
+    (&["/web-left", "/apns-left", "/fcm-left"], AtMostOnce, false),
+    (&["/fcm-lost"], EffectivelyOnce, false),
 ];
+/// The one that a load takes up which has the time to wait for it.
+const PATIENT: usize = EVENTS.len() - 1;
 
 /// What is asked in one request.
 enum Step {
@@ -73,21 +73,53 @@ enum Step {
 }
 
 /// The requests, in order.
-#[rustfmt::skip]
-const STEPS: [Step; 13] = [
-    Step::Submit(&[0]), Step::Submit(&[1]), Step::Submit(&[2]), Step::Submit(&[3, 4, 5, 6]),
-    Step::Submit(&[0]), Step::Conflict(1), Step::Submit(&[7]), Step::Submit(&[8, 9]),
-    Step::Submit(&[10]), Step::Submit(&[11]), Step::Submit(&[12, 13]), Step::Submit(&[2]),
+const STEPS: [Step; 19] = [
+    Step::Submit(&[0]),
+    Step::Submit(&[1]),
+    Step::Submit(&[15]),
+    Step::Submit(&[2]),
+    Step::Submit(&[21]),
+    Step::Submit(&[3, 4, 5, 6]),
+    Step::Submit(&[0]),
+    Step::Conflict(1),
+    Step::Submit(&[18, 19, 20]),
+    Step::Submit(&[7]),
+    Step::Submit(&[8, 9]),
+    Step::Submit(&[16, 17]),
+    Step::Submit(&[10]),
+    Step::Submit(&[11]),
+    Step::Submit(&[15]),
+    Step::Submit(&[12, 13]),
+    Step::Submit(&[22, 23]),
+    Step::Submit(&[2]),
     Step::Submit(&[14]),
 ];
+
+/// What the API said that it made.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    /// Routes, by name.
+    routes: BTreeSet<String>,
+    /// Ids of endpoints, by the names of their receivers.
+    endpoints: BTreeMap<String, String>,
+}
+
+impl Made {
+    /// Takes over what was made before.
+    pub fn and(&mut self, before: Made) {
+        self.routes.extend(before.routes);
+        self.endpoints.extend(before.endpoints);
+    }
+}
 
 /// One round of the load, and everything that was answered.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Bytes by which each payload is longer than it need be.
+    round: usize,
+    /// Bytes by which the payloads of webhooks are longer than they need be.
     pad_bytes: usize,
-    /// Endpoint ids by path, as far as they were answered.
-    pub endpoints: BTreeMap<String, String>,
+    /// In this round and those before.
+    pub made: Made,
     pub asked: Vec<Asked>,
     accepted: u64,
 }
@@ -95,40 +127,71 @@ pub struct Load {
 impl Load {
     /// The round of this number, over endpoints that are not made yet.
     pub fn new(round: usize, pad_bytes: usize) -> Load {
-        let asked = |(place, (paths, guarantee, ordered)): (usize, &(&[&str], Guarantee, bool))| {
-            let id = format!("event-{round}-{place}");
-            Asked {
+        Load::of(round, pad_bytes, PATIENT)
+    }
+
+    /// The same, which waits until Firebase may be asked again.
+    pub fn patient(round: usize) -> Load {
+        Load::of(round, 0, EVENTS.len())
+    }
+
+    fn of(round: usize, pad_bytes: usize, events: usize) -> Load {
+        let asked = |(place, (names, guarantee, ordered)): (usize, &(&[&str], Guarantee, bool))| {
+            let mut asked = Asked {
+                id: format!("event-{round}-{place}"),
                 guarantee: *guarantee,
                 ordering_key: ordered.then(|| format!("order-{round}")),
-                paths: paths.iter().map(|&path| path.to_owned()).collect(),
-                payload_crc32c: crc32c::crc32c(payload(&id, pad_bytes).as_bytes()),
+                paths: names.iter().map(|name| named(name, round)).collect(),
+                payload_crc32c: 0,
                 accepted_as: 0,
                 answers: Vec::new(),
                 unanswered: 0,
                 conflicts: Vec::new(),
-                id,
-            }
+            };
+            let payload = said(place, &asked.id, pad_bytes);
+            asked.payload_crc32c = crc32c::crc32c(payload.as_bytes());
+            asked
         };
         Load {
+            round,
             pad_bytes,
-            endpoints: BTreeMap::new(),
-            asked: EVENTS.iter().enumerate().map(asked).collect(),
+            made: Made::default(),
+            asked: EVENTS.iter().take(events).enumerate().map(asked).collect(),
             accepted: 0,
         }
-    }
-
-    /// What the receivers do in the end.
-    pub fn fakes() -> BTreeMap<String, Nature> {
-        let natures = receivers().into_iter();
-        natures
-            .map(|(path, nature, _)| (path.to_owned(), nature))
-            .collect()
     }
 
     /// Paths of the endpoints, by their ids.
     pub fn paths(&self) -> HashMap<String, String> {
         let turned = |(path, id): (&String, &String)| (id.clone(), path.clone());
-        self.endpoints.iter().map(turned).collect()
+        self.made.endpoints.iter().map(turned).collect()
+    }
+
+    /// The endpoints of this round that are devices: path, channel, id.
+    pub fn devices(&self) -> Vec<(String, Channel, String)> {
+        let device = |one: Receiver| match one.way {
+            Way::Device(channel, _) => {
+                let id = self.made.endpoints.get(&one.path)?.clone();
+                Some((one.path, channel, id))
+            }
+            Way::Webhook(_) => None,
+        };
+        let all = of_round(self.round).into_iter();
+        all.filter_map(device).collect()
+    }
+
+    /// Effectively-once notifications that devices have to show in the end.
+    pub fn to_be_shown(&self) -> usize {
+        let all = of_round(self.round).into_iter();
+        let living = all.filter(|one| matches!(one.way, Way::Device(..)) && !one.is_gone());
+        let living: BTreeSet<String> = living.map(|one| one.path).collect();
+        let exactly = |asked: &&Asked| asked.guarantee == EffectivelyOnce;
+        let paths = self
+            .asked
+            .iter()
+            .filter(exactly)
+            .flat_map(|asked| &asked.paths);
+        paths.filter(|path| living.contains(*path)).count()
     }
 
     /// Deliveries that were acknowledged.
@@ -138,8 +201,14 @@ impl Load {
     }
 
     /// Asks for everything, whether it was answered before or not.
-    pub async fn ask(&mut self, api: &mut Api, fake: &Fake) -> Result<(), Gone> {
-        self.endpoints(api, fake).await?;
+    pub async fn ask(&mut self, api: &mut Api, receivers: &Receivers) -> Result<(), Gone> {
+        self.routes(api, receivers).await?;
+        for receiver in of_round(self.round) {
+            self.endpoint(api, receivers, receiver).await?;
+        }
+        if self.asked.len() > PATIENT {
+            self.submit(api, &[PATIENT]).await?;
+        }
         for step in &STEPS {
             match step {
                 Step::Submit(places) => self.submit(api, places).await?,
@@ -149,25 +218,60 @@ impl Load {
         Ok(())
     }
 
-    /// Makes the endpoints that nobody has answered for yet; those that were answered for must be
-    /// there.
-    async fn endpoints(&mut self, api: &mut Api, fake: &Fake) -> Result<(), Gone> {
-        for (path, _, behaviour) in receivers() {
-            if let Some(id) = self.endpoints.get(path) {
-                let answer = insist(async || api.get(&format!("/v1/endpoints/{id}")).await).await?;
-                assert!(answer.is_yes(), "{path} was lost: {}", answer.line());
-                continue;
+    /// Makes the routes that nobody has answered for yet, unless they are there; those that were
+    /// answered for must be.
+    async fn routes(&mut self, api: &mut Api, receivers: &Receivers) -> Result<(), Gone> {
+        for (name, route) in receivers.routes() {
+            let known = insist(async || api.get(&format!("/v1/routes/{name}")).await).await?;
+            if !known.is_yes() {
+                let answered = self.made.routes.contains(name);
+                assert!(!answered, "the route {name} was lost: {}", known.line());
+                let body = route.to_string();
+                let made = insist(async || api.post("/v1/routes", body.clone()).await).await?;
+                assert!(made.is_yes(), "{name}: {}", made.line());
             }
-            let body = json!({ "url": fake.url(path), "name": path, "policy": "brisk" });
-            let body = body.to_string();
-            let answer = insist(async || api.post("/v1/endpoints", body.clone()).await).await?;
-            assert!(answer.is_yes(), "{path}: {}", answer.line());
-            let made = answer.json();
-            let word = |key: &str| made[key].as_str().expect("a word").to_owned();
-            fake.set(behaviour.secret(&word("secret")))
-                .expect("a behaviour");
-            self.endpoints.insert(path.to_owned(), word("id"));
+            self.made.routes.insert(name.to_owned());
         }
+        Ok(())
+    }
+
+    /// Makes an endpoint that nobody has answered for yet; one that was answered for must be there.
+    async fn endpoint(
+        &mut self,
+        api: &mut Api,
+        receivers: &Receivers,
+        receiver: Receiver,
+    ) -> Result<(), Gone> {
+        let path = receiver.path;
+        if let Some(id) = self.made.endpoints.get(&path) {
+            let answer = insist(async || api.get(&format!("/v1/endpoints/{id}")).await).await?;
+            assert!(answer.is_yes(), "{path} was lost: {}", answer.line());
+            return Ok(());
+        }
+        let (to, mut body) = match receiver.way {
+            Way::Webhook(_) => {
+                let url = receivers.webhooks.url(&path);
+                ("/v1/endpoints", json!({ "url": url, "name": path }))
+            }
+            Way::Device(channel, trouble) => (
+                "/v1/devices",
+                receivers.registration(&path, channel, trouble),
+            ),
+        };
+        body["policy"] = json!("brisk");
+        let body = body.to_string();
+        let answer = insist(async || api.post(to, body.clone()).await).await?;
+        assert!(answer.is_yes(), "{path}: {}", answer.line());
+        let made = answer.json();
+        let word = |key: &str| made[key].as_str().expect("a word").to_owned();
+        match receiver.way {
+            Way::Webhook(behaviour) => {
+                let known = behaviour.secret(&word("secret"));
+                receivers.webhooks.set(known).expect("a behaviour");
+            }
+            Way::Device(..) => receivers.registered(&path),
+        }
+        self.made.endpoints.insert(path, word("id"));
         Ok(())
     }
 
@@ -192,7 +296,7 @@ impl Load {
                 self.accepted += 1;
                 asked.accepted_as = self.accepted;
             }
-            asked.answers.push(said(body).expect("ids"));
+            asked.answers.push(ids(body).expect("ids"));
         }
         Ok(())
     }
@@ -230,7 +334,7 @@ impl Load {
     async fn conflict(&mut self, api: &mut Api, place: usize) -> Result<(), Gone> {
         let mut body = json!({ "id": self.asked[place].id, "type": "order.paid" });
         body["guarantee"] = json!(self.asked[place].guarantee.name());
-        body["endpoints"] = json!([self.endpoints["/good"]]);
+        body["endpoints"] = json!([self.made.endpoints["/good"]]);
         body["payload"] = json!({ "another": "one" });
         let body = body.to_string();
         let answer = insist(async || api.post("/v1/events", body.clone()).await).await?;
@@ -243,7 +347,7 @@ impl Load {
         let ids: Vec<&String> = asked
             .paths
             .iter()
-            .map(|path| &self.endpoints[path])
+            .map(|path| &self.made.endpoints[path])
             .collect();
         let mut body = json!({
             "id": asked.id,
@@ -256,13 +360,16 @@ impl Load {
         }
         // The payload is spliced in as it is, because its very bytes are what has to arrive.
         let body = body.to_string();
-        let payload = payload(&asked.id, self.pad_bytes);
+        let payload = said(place, &asked.id, self.pad_bytes);
         format!(r#"{},"payload":{payload}}}"#, &body[..body.len() - 1])
     }
 }
 
-fn payload(id: &str, pad_bytes: usize) -> String {
-    format!(r#"{{"event":"{id}","pad":"{}"}}"#, "x".repeat(pad_bytes))
+/// The payload of an event. What goes to a device is bounded by its provider, so it is not padded.
+fn said(place: usize, id: &str, pad_bytes: usize) -> String {
+    let to_webhooks = EVENTS[place].0.iter().all(|name| is_webhook(name));
+    let pad_bytes = if to_webhooks { pad_bytes } else { 0 };
+    payload(id, &place.to_string(), &"x".repeat(pad_bytes))
 }
 
 /// Asks until the engine does not refuse for the moment.
@@ -279,7 +386,7 @@ async fn insist(mut ask: impl AsyncFnMut() -> Result<Answer, Lost>) -> Result<An
     }
 }
 
-fn said(body: &Value) -> Option<Said> {
+fn ids(body: &Value) -> Option<Said> {
     let deliveries = body["deliveries"].as_array()?.iter();
     let ids = deliveries.map(|delivery| Some(delivery["id"].as_str()?.to_owned()));
     Some(Said {

@@ -15,14 +15,17 @@ mod life;
 mod load;
 mod processes;
 mod proofs;
+mod receivers;
 mod shared;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use hook::{Fault, Hit, Kind, What, by_call};
 use life::{Case, Origin, Point, Seen};
 use parking_lot::Mutex;
+use receivers::{Arrived, Receivers};
 
 /// Workers, each with one point at a time.
 const WORKERS: usize = 2;
@@ -33,12 +36,15 @@ const MISSES_MAX: usize = 4;
 const KILL_POINTS_MIN: usize = 1_000;
 /// Of these at the least: of a first life, of a later one, while a log is worked off.
 const FIRST_MIN: usize = 500;
-const LATER_MIN: usize = 420;
+const LATER_MIN: usize = 340;
 const FAT_MIN: usize = 80;
 /// What makes a log so long that it is worked off, and how far apart those points are.
 const FAT_ROUNDS: usize = 2;
 const FAT_BYTES: usize = 240_000;
 const FAT_STEP: usize = 8;
+/// Points at which Firebase has lost an answer, and how far apart they are.
+const PATIENT_POINTS: usize = 6;
+const PATIENT_STEP: usize = 60;
 /// Syncs of a first life at the least.
 const SYNCS_MIN: usize = 45;
 /// Calls in a row that find no room, and how far apart the first ones are.
@@ -67,6 +73,12 @@ enum From {
     LivedIn,
 }
 
+/// The same, made by one worker.
+enum Start {
+    Nothing(Arc<Receivers>),
+    LivedIn(Origin),
+}
+
 /// What a sweep came to.
 #[derive(Default)]
 struct Sweep {
@@ -75,6 +87,9 @@ struct Sweep {
     ends: Vec<(Hit, Option<i32>)>,
     acknowledged: usize,
     lost: usize,
+    /// Hand-overs to devices, and devices that were retired.
+    pushes: usize,
+    retired: usize,
     wrong: Vec<String>,
 }
 
@@ -85,9 +100,9 @@ fn sweep(from: From, max: usize, point: impl Fn(usize) -> Point + Sync) -> Sweep
     let whole = Mutex::new(Sweep::default());
     let only = only();
     let work = async || {
-        let mut origin = match from {
-            From::Nothing => None,
-            From::LivedIn => Some(Origin::lived_in().await),
+        let from = match from {
+            From::Nothing => Start::Nothing(Arc::new(Receivers::start().await)),
+            From::LivedIn => Start::LivedIn(Origin::lived_in().await),
         };
         loop {
             let n = only.unwrap_or_else(|| next.fetch_add(1, Ordering::Relaxed));
@@ -95,9 +110,12 @@ fn sweep(from: From, max: usize, point: impl Fn(usize) -> Point + Sync) -> Sweep
                 return;
             }
             let point = point(n);
-            let seen = match &mut origin {
-                None => Case::empty("").await.point(&point, &[]).await,
-                Some(origin) => origin.point(&point).await,
+            let seen = match &from {
+                Start::Nothing(receivers) => {
+                    let mut case = Case::empty(receivers, "");
+                    case.point(&point, &Arrived::default()).await
+                }
+                Start::LivedIn(origin) => origin.point(&point).await,
             };
             match seen.hits.is_empty() {
                 true => misses.fetch_add(1, Ordering::Relaxed),
@@ -144,6 +162,8 @@ impl Sweep {
         self.wrong.extend(wrong);
         self.acknowledged += seen.acknowledged;
         self.lost += seen.findings.lost;
+        self.pushes += seen.pushes;
+        self.retired += seen.retired;
         if let Some(hit) = seen.hits.into_iter().next() {
             self.ends.push((hit.clone(), seen.ended));
             self.hits.push(hit);
@@ -153,13 +173,15 @@ impl Sweep {
     fn say(&self, name: &str, began: Instant) {
         eprintln!(
             "{name}: {} points in {:.0} s ({}), {} deliveries acknowledged before them, {} lost, \
-             {} wrong",
+             {} wrong; {} pushes to devices, {} devices retired",
             self.hits.len(),
             began.elapsed().as_secs_f64(),
             by_call(&self.hits),
             self.acknowledged,
             self.lost,
-            self.wrong.len()
+            self.wrong.len(),
+            self.pushes,
+            self.retired
         );
     }
 }
@@ -196,10 +218,7 @@ fn killed(name: &str, from: From, min: usize, point: impl Fn(usize) -> Point + S
 
 #[test]
 fn a_kill_at_any_call_loses_nothing() {
-    let two_rounds = |n| Point {
-        rounds: 2,
-        ..Point::of(kill(n))
-    };
+    let call = |n| Point::of(kill(n));
     let worked_off = |n| {
         let fault = Fault {
             names: ".db",
@@ -212,9 +231,9 @@ fn a_kill_at_any_call_loses_nothing() {
         }
     };
     let name = "killed in the first life";
-    let first = killed(name, From::Nothing, FIRST_MIN, two_rounds);
+    let first = killed(name, From::Nothing, FIRST_MIN, call);
     let name = "killed in a later life";
-    let later = killed(name, From::LivedIn, LATER_MIN, two_rounds);
+    let later = killed(name, From::LivedIn, LATER_MIN, call);
     let name = "killed while the log is worked off";
     let fat = killed(name, From::LivedIn, FAT_MIN, worked_off);
     let all = first + later + fat;
@@ -223,6 +242,20 @@ fn a_kill_at_any_call_loses_nothing() {
         only().is_some() || all >= KILL_POINTS_MIN,
         "{all} kill points, {KILL_POINTS_MIN} at least"
     );
+}
+
+/// Firebase lets nobody ask again within ten seconds, so the engine dies and lives again while it
+/// waits.
+#[test]
+fn what_firebase_may_have_shown_is_repeated_over_a_kill_and_shown_once() {
+    let began = Instant::now();
+    let patient = |n| Point {
+        patient: true,
+        ..Point::of(kill(n * PATIENT_STEP))
+    };
+    let sweep = sweep(From::LivedIn, PATIENT_POINTS, patient);
+    clean("killed while Firebase may not be asked", began, &sweep);
+    enough(&sweep, PATIENT_POINTS);
 }
 
 /// The hook cuts off what the sync was to bring to the disk, so an answer that did not wait for it
@@ -248,8 +281,8 @@ fn is_journal(hit: &Hit) -> bool {
 #[test]
 fn a_write_that_reports_a_broken_device_loses_nothing() {
     let began = Instant::now();
-    // Every third: most are pages of one commit.
-    let eio = |n| Point::of(Fault::at(What::Eio, Kind::Write, n * 3));
+    // Every fifth: most are pages of one commit.
+    let eio = |n| Point::of(Fault::at(What::Eio, Kind::Write, n * 5));
     let sweep = sweep(From::Nothing, usize::MAX, eio);
     clean("a write that reports EIO", began, &sweep);
 }
@@ -296,7 +329,7 @@ fn the_hook_counts_what_strace_sees() {
         .enable_all()
         .build();
     runtime.expect("a runtime").block_on(async {
-        let mut case = Case::empty("").await;
+        let mut case = Case::alone("").await;
         let log = case.home.0.join("strace.log");
         let trace = format!("--trace={CALLS}");
         let strace = [

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::engine::{Engine, Home};
 use crate::life::{Case, now_us};
 use crate::load::Load;
+use crate::receivers::Arrived;
 
 /// Rounds of the load under which the process is stopped, and how often it is.
 const ROUNDS: usize = 4;
@@ -41,14 +42,14 @@ async fn start(home: &Home) -> Engine {
 #[test]
 fn a_process_that_was_stopped_past_every_limit_keeps_every_promise() {
     runtime().block_on(async {
-        let mut case = Case::empty(&format!("[transport]\nresponse_ms = {RESPONSE_MS}\n")).await;
+        let mut case = Case::alone(&format!("[transport]\nresponse_ms = {RESPONSE_MS}\n")).await;
         case.loads = (0..ROUNDS).map(|round| Load::new(round, 0)).collect();
         let engine = start(&case.home).await;
         let stops = tokio::spawn(stops(engine.id()));
         let rows = case.ask(&engine).await.expect("it answers");
         case.outages = stops.await.expect("it was stopped");
         engine.kill().await;
-        let (findings, wrong) = case.judge(rows, &[]);
+        let (findings, wrong) = case.judge(rows, &Arrived::default());
         assert_eq!(wrong, Vec::<String>::new());
         assert_eq!(findings.lost, 0);
         // A time limit that passed while it was stopped is the reason for some of these.
@@ -86,7 +87,7 @@ async fn pass(time: Duration) {
 #[test]
 fn a_second_process_is_refused_and_the_first_is_unharmed() {
     runtime().block_on(async {
-        let mut case = Case::empty("").await;
+        let mut case = Case::alone("").await;
         case.loads.push(Load::new(0, 0));
         let first = start(&case.home).await;
         let home = case.home.clone();
@@ -99,7 +100,7 @@ fn a_second_process_is_refused_and_the_first_is_unharmed() {
         case.loads.push(Load::new(1, 0));
         let rows = case.ask(&first).await.expect("the first still answers");
         first.kill().await;
-        let (_, wrong) = case.judge(rows, &[]);
+        let (_, wrong) = case.judge(rows, &Arrived::default());
         assert_eq!(wrong, Vec::<String>::new());
     });
 }
@@ -117,13 +118,13 @@ const ITEM_BYTES: usize = 200_000;
 #[test]
 fn a_flood_under_a_limit_of_memory_is_refused_and_loses_nothing() {
     runtime().block_on(async {
-        let case = Case::empty(BODIES).await;
+        let case = Case::alone(BODIES).await;
         let limit = ["prlimit", MEMORY];
         let engine = Engine::start_by(&limit, &case.home, None, &[]).await;
         let mut engine = engine.unwrap_or_else(|how| panic!("{how}: {}", case.home.last_words()));
         let hangs = Behaviour::of("/hangs").rule(When::Always, Act::Hang);
-        case.fake.set(hangs).expect("a behaviour");
-        let body = json!({ "url": case.fake.url("/hangs"), "policy": "brisk" });
+        case.receivers.webhooks.set(hangs).expect("a behaviour");
+        let body = json!({ "url": case.receivers.webhooks.url("/hangs"), "policy": "brisk" });
         let made = engine.api().post("/v1/endpoints", body.to_string()).await;
         let endpoint = made.expect("an endpoint").json()["id"].clone();
         let mut callers = JoinSet::new();

@@ -3,7 +3,6 @@
 //!
 //! Absent here: faults. Nothing goes wrong in the life that is spoilt.
 
-use postrider::fake::Filter;
 use postrider_core::ledger::Fact;
 use postrider_core::policy::Guarantee;
 
@@ -16,13 +15,13 @@ use crate::load::Load;
 
 /// What one life without a fault leaves.
 async fn good_life() -> Remains {
-    let mut case = Case::empty("").await;
+    let mut case = Case::alone("").await;
     case.loads.push(Load::new(0, 0));
     let engine = Engine::start(&case.home, None, &[]).await;
     let engine = engine.unwrap_or_else(|how| panic!("{how}: {}", case.home.last_words()));
     case.ask(&engine).await.expect("it answers");
     engine.kill().await;
-    case.remains(&case.fake.requests(&Filter::default()))
+    case.remains(&case.receivers.arrived().records)
 }
 
 fn complaints(of: &Remains) -> Vec<&'static str> {
