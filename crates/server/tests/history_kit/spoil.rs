@@ -9,10 +9,11 @@ use std::sync::Arc;
 use postrider_core::cause::Cause;
 use postrider_core::engine::Reply;
 use postrider_core::event::Event;
-use postrider_core::id::{CorrelationId, DeliveryId, EndpointId, Epoch};
+use postrider_core::id::{CorrelationId, DeliveryId, EndpointId, Epoch, RouteId};
 use postrider_core::ledger::{Admitted, Entry, Fact, Next, Record, State};
 use postrider_core::outcome::{Outcome, OutcomeKind};
 use postrider_core::policy::Guarantee;
+use postrider_core::route::ROUTE_PROBE_MS;
 use postrider_core::time::Time;
 
 use super::{Complaint, History, Layer, Witnessed, fed, judge};
@@ -81,6 +82,7 @@ fn breaks(name: &str, history: &mut History) -> bool {
             Witnessed::Told(_, _, gate) => set(&mut gate.slots_max, 0),
             _ => None,
         }),
+        "route-held" => is_refused_and_sent_over(history),
         "refusals-free" => edit_entry(history, |entry| {
             let spent = Next::Settle {
                 state: State::Exhausted,
@@ -283,6 +285,32 @@ fn is_gone_and_sent_to(history: &mut History) -> Option<()> {
         Fact::Answered { outcome, .. } if entry.seq == goes => {
             outcome.gone_since = None;
             set(&mut outcome.kind, OutcomeKind::Gone)
+        }
+        _ => None,
+    })
+}
+
+/// An answer says that its route's credentials are refused; another attempt over it follows at once.
+fn is_refused_and_sent_over(history: &mut History) -> Option<()> {
+    let told = history.iter().filter_map(|(_, what)| match what {
+        Witnessed::Told(_, _, gate) => Some((gate.endpoint, gate.route?)),
+        _ => None,
+    });
+    let routes: BTreeMap<EndpointId, RouteId> = told.collect();
+    let all = all_admitted(history);
+    let entries = entries(history);
+    let route = |entry: &Entry| routes.get(&all.get(&entry.delivery)?.endpoint);
+    let refused = entries.iter().enumerate().find_map(|(place, entry)| {
+        answered(entry)?;
+        let over = route(entry)?;
+        let soon = |it: &&Entry| it.at < entry.at.plus(ROUTE_PROBE_MS);
+        let mut later = entries[place + 1..].iter().take_while(soon);
+        let again = |it: &Entry| opened(it).is_some() && route(it) == Some(over);
+        later.any(again).then_some(entry.seq)
+    })?;
+    edit_entry(history, |entry| match &mut entry.fact {
+        Fact::Answered { outcome, .. } if entry.seq == refused => {
+            set(&mut outcome.kind, OutcomeKind::Blocked)
         }
         _ => None,
     })

@@ -191,7 +191,7 @@ fn is_found(plant: Plant, by: &str) {
 
 #[test]
 fn a_request_that_leaves_before_its_record_is_found() {
-    is_found(Plant::SendBeforeRecord, "recorded_first");
+    is_found(Plant::SendBeforeRecord, "sent-durable");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_forgotten_key_is_found() {
 
 #[test]
 fn a_second_request_at_at_most_once_is_found() {
-    is_found(Plant::RetryAtAtMostOnce, "at_most_once");
+    is_found(Plant::RetryAtAtMostOnce, "at-most-once");
 }
 
 #[test]

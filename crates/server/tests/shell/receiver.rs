@@ -188,7 +188,7 @@ impl Receiver {
         Some(self.came(id.as_u128(), Some(attempt), None, manner))
     }
 
-    /// A request is for a delivery, and the ledger has to know of it.
+    /// A request is for a delivery. Whether the ledger knows of it, `sent-durable` says.
     fn came(
         &self,
         id: u128,
@@ -210,12 +210,6 @@ impl Receiver {
             "{name} gets delivery {} attempt {attempt}: {manner:?}",
             delivery.0
         ));
-        if !row.is_some_and(|row| attempt > 0 && row.attempt >= attempt) {
-            self.evidence.wrong(format!(
-                "recorded_first: delivery {} attempt {attempt} is out, and not in the ledger",
-                delivery.0
-            ));
-        }
         self.evidence.arrived(Arrival {
             correlation: correlation.0,
             attempt,
