@@ -26,16 +26,27 @@ cargo xtask sim [--seeds N] [--seed S] [--minutes M] [--planted NAME|all] [--log
   --seed S       begin with seed S (0)
   --minutes M    run for M minutes, however many seeds that is
   --planted P    plant a fault, or every one in turn; what it breaks must catch it
+                 with --seed or --log: run as without, the fault in it
   --log          print the whole log of a single seed";
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
 struct Options {
-    first: u64,
+    first: Option<u64>,
     seeds: u64,
     minutes: Option<u64>,
     planted: Option<Plants>,
     log: bool,
+}
+
+impl Options {
+    /// The one fault that is planted in each seed.
+    fn plant(&self) -> Option<Planted> {
+        match self.planted {
+            Some(Plants::One(planted)) => Some(planted),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +67,9 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let held = match options.planted {
         Some(Plants::All) => plants(&Planted::all().collect::<Vec<_>>()),
-        Some(Plants::One(planted)) => plants(&[planted]),
-        None if options.log => log(options.first),
-        None => sweep(options),
+        Some(Plants::One(planted)) if options.first.is_none() && !options.log => plants(&[planted]),
+        _ if options.log => log(options),
+        _ => sweep(options),
     };
     if held {
         ExitCode::SUCCESS
@@ -69,7 +80,7 @@ fn main() -> ExitCode {
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut options = Options {
-        first: 0,
+        first: None,
         seeds: 200,
         minutes: None,
         planted: None,
@@ -84,7 +95,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         match word.as_str() {
             "--seeds" => options.seeds = number(value()?)?,
             "--seed" => {
-                options.first = number(value()?)?;
+                options.first = Some(number(value()?)?);
             }
             "--minutes" => {
                 options.minutes = Some(number(value()?)?);
@@ -102,6 +113,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             _ => return Err(format!("{word} is not understood")),
         }
     }
+    let one = options.first.is_some() || options.log;
+    if one && matches!(options.planted, Some(Plants::All)) {
+        return Err("in a seed one fault is planted, not all".to_owned());
+    }
     Ok(options)
 }
 
@@ -113,6 +128,7 @@ fn names() -> String {
 /// Runs seeds until one breaks an invariant. Returns whether none did.
 fn sweep(options: Options) -> bool {
     let watch = Watch::start();
+    let (first, plant) = (options.first.unwrap_or(0), options.plant());
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let limit = options
         .minutes
@@ -126,8 +142,8 @@ fn sweep(options: Options) -> bool {
             if place >= options.seeds || over || stop.load(Ordering::Relaxed) {
                 return (sum, None);
             }
-            let seed = options.first + place;
-            let ran = run_seed(seed, None);
+            let seed = first + place;
+            let ran = run_seed(seed, plant);
             sum.add(&ran);
             if ran.violation.is_some() {
                 stop.store(true, Ordering::Relaxed);
@@ -142,7 +158,7 @@ fn sweep(options: Options) -> bool {
     let (sum, failed) = on_threads(work);
     println!("{}", say(&sum, &watch));
     for (seed, ran) in &failed {
-        failure(*seed, ran);
+        failure(*seed, plant, ran);
     }
     failed.is_empty()
 }
@@ -218,9 +234,9 @@ fn plants(planted: &[Planted]) -> bool {
 }
 
 /// Prints the log of one seed.
-fn log(seed: u64) -> bool {
-    let plan = Arc::new(draw(seed));
-    let ran = run(&plan, None, true);
+fn log(options: Options) -> bool {
+    let plan = Arc::new(draw(options.first.unwrap_or(0)));
+    let ran = run(&plan, options.plant(), true);
     println!("{plan}\n{}", ran.log);
     ran.violation.is_none()
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use postrider_sim::coverage::Coverage;
 use postrider_sim::draw::draw;
 use postrider_sim::fault::FaultKind;
+use postrider_sim::plant::Planted;
 use postrider_sim::run::{Ran, run};
 use postrider_sim::shrink::shrink;
 
@@ -167,27 +168,39 @@ pub fn say(sum: &Sum, watch: &Watch) -> String {
 }
 
 /// A failure: the seed, the invariant, the smallest plan that breaks it, and its timeline.
-pub fn failure(seed: u64, ran: &Ran) {
+pub fn failure(seed: u64, plant: Option<Planted>, ran: &Ran) {
     let Some(violation) = &ran.violation else {
         return;
     };
     println!("\nseed {seed} breaks {}", violation.invariant);
     println!("at +{} ms: {}", violation.at_ms, violation.words);
-    let (plan, runs) = shrink(&draw(seed), None, violation.invariant);
+    let (plan, runs) = shrink(&draw(seed), plant, violation.invariant);
     println!("\nthe smallest plan that does so, after {runs} runs:\n{plan}");
-    let again = run(&std::sync::Arc::new(plan), None, true);
-    let concerned = again.violation.map_or(Vec::new(), |it| named(&it.words));
-    let lines: Vec<&str> = again
-        .log
-        .lines()
-        .filter(|line| tells_of(line, &concerned))
-        .collect();
+    let again = run(&std::sync::Arc::new(plan), plant, true);
+    let (concerned, lines) = timeline(&again);
     let skipped = lines.len().saturating_sub(TIMELINE_LINES_MAX);
-    println!("its timeline, of deliveries {concerned:?}, without the first {skipped} lines:");
+    println!("its timeline, {concerned}, without the first {skipped} lines:");
     for line in &lines[skipped..] {
         println!("{line}");
     }
-    println!("\nagain: cargo xtask sim --seed {seed} --seeds 1, or with --log for all of it");
+    let planted = plant.map_or(String::new(), |it| format!("--planted {} ", it.name()));
+    println!(
+        "\nagain: cargo xtask sim {planted}--seed {seed} --seeds 1, or with --log for all of it"
+    );
+}
+
+/// What happened: all of it where that is not too long, and what concerns the deliveries that the
+/// violation names where it is.
+fn timeline(ran: &Ran) -> (String, Vec<&str>) {
+    let told = |line: &&str| !line.contains(" observed ") && !line.contains(" policy ");
+    let mut lines: Vec<&str> = ran.log.lines().filter(told).collect();
+    let violation = ran.violation.as_ref();
+    let concerned = violation.map_or(Vec::new(), |it| named(&it.words));
+    if lines.len() <= TIMELINE_LINES_MAX || concerned.is_empty() {
+        return ("of everything".to_owned(), lines);
+    }
+    lines.retain(|line| tells_of(line, &concerned));
+    (format!("of deliveries {concerned:?}"), lines)
 }
 
 /// The deliveries that these words name.

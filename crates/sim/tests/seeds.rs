@@ -11,7 +11,7 @@ use postrider_sim::plant::Planted;
 use postrider_sim::run::{run, run_seed};
 use postrider_sim::shrink::shrink;
 
-/// Seeds that once broke an invariant; the changelog says of each what was mended.
+/// Seeds that once broke an invariant; the page on simulation says of each what was mended.
 const MENDED: [u64; 8] = [
     68, 3_038_805, 10_008_582, 20_030_249, 30_006_949, 42_003_548, 50_034_562, 50_039_781,
 ];
