@@ -121,6 +121,9 @@ impl Engine {
             mut targets,
             known,
         } = submission;
+        if self.planted(Plant::TargetForgotten) && targets.len() > 1 {
+            targets.pop();
+        }
         if targets.is_empty() {
             targets.push(nowhere(&event, now));
         }

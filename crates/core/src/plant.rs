@@ -7,7 +7,8 @@
 use crate::acknowledge::{self, Settlement};
 use crate::ledger::Delivery;
 use crate::outcome::Outcome;
-use crate::policy::{Guarantee, Policy};
+use crate::policy::{Guarantee, Policy, Schedule};
+use crate::schedule::planned_ms;
 use crate::time::Time;
 
 macro_rules! plants {
@@ -80,6 +81,10 @@ plants! {
     ReleaseIndefinite "release-indefinite";
     /// Attempts under way are not counted against the slots of their endpoint.
     SlotUncounted "slot-uncounted";
+    /// Every wait is planned as the one after the first attempt.
+    WaitsNeverGrow "waits-never-grow";
+    /// The last endpoint of several gets no delivery.
+    TargetForgotten "target-forgotten";
 }
 
 impl Plant {
@@ -106,6 +111,12 @@ pub(crate) fn settle(
         Plant::AttemptsUncounted => policy.attempts_max = u32::MAX,
         Plant::RetryAfterIgnored => outcome.retry_after_ms = None,
         Plant::RefusalSpends => delivery.unspent = 0,
+        Plant::WaitsNeverGrow => {
+            let first_ms = planned_ms(&policy.schedule, 1);
+            policy.schedule = Schedule::Fixed {
+                waits_ms: vec![first_ms],
+            };
+        }
         _ => {}
     }
     let mut settlement = acknowledge::settle(&delivery, &policy, &outcome, entropy, now);

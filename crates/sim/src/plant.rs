@@ -172,6 +172,8 @@ fn broken_by_engine(plant: Plant) -> &'static [&'static str] {
         Plant::RefusalSpends => &["refusals-free"],
         Plant::ReleaseIndefinite => &["shown-once"],
         Plant::SlotUncounted => &["slots-kept"],
+        Plant::WaitsNeverGrow => &["schedule-kept"],
+        Plant::TargetForgotten => &["as-asked"],
     }
 }
 

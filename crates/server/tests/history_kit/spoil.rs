@@ -47,6 +47,7 @@ fn breaks(name: &str, history: &mut History) -> bool {
         "told-durable" => first(history, |what| {
             matches!(what, Witnessed::Replied(_, _, Reply::Admitted { .. }))
         }),
+        "as-asked" => asks_for_longer(history),
         "dedupe-exact" => takes_a_key_twice(history),
         "sent-durable" => first(history, |what| matches!(what, Witnessed::Reached(_))),
         "owner-only" => edit(history, |what| match what {
@@ -74,6 +75,7 @@ fn breaks(name: &str, history: &mut History) -> bool {
             _ => None,
         }),
         "not-early" => edit_entry(history, |entry| set(&mut admitted(entry)?.due_at, FAR)),
+        "schedule-kept" => waits_without_end(history),
         "attempts-bounded" => edit_all(history, |what| match what {
             Witnessed::Policy(policy) => set(&mut Arc::make_mut(policy).attempts_max, 0),
             _ => None,
@@ -227,6 +229,27 @@ fn loses_a_row(history: &mut History) -> Option<()> {
             rows.retain(|row| row.id != told);
             Some(())
         }
+        _ => None,
+    })
+}
+
+/// Callers asked for something else than they got.
+fn asks_for_longer(history: &mut History) -> Option<()> {
+    edit_all(history, |what| match what {
+        Witnessed::Asked(_, _, _, submission) => {
+            set(&mut submission.targets.first_mut()?.expires_at, FAR)
+        }
+        _ => None,
+    })
+}
+
+fn waits_without_end(history: &mut History) -> Option<()> {
+    edit_entry(history, |entry| match &mut entry.fact {
+        Fact::Answered {
+            outcome,
+            next: Next::Again { due_at },
+            ..
+        } if outcome.kind != OutcomeKind::Blocked => set(due_at, FAR),
         _ => None,
     })
 }

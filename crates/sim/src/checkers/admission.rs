@@ -5,8 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_core::engine::Reply;
-use postrider_core::id::{Ask, BodyDigest, DeliveryId, EventId, KeyDigest};
-use postrider_core::ledger::{Record, State};
+use postrider_core::id::{
+    Ask, BodyDigest, DeliveryId, EndpointId, EventId, KeyDigest, NO_ENDPOINT, OrderingKey, PolicyId,
+};
+use postrider_core::ledger::{Fact, Record, State};
+use postrider_core::policy::Guarantee;
 use postrider_core::time::Time;
 
 use super::pace::writers;
@@ -182,6 +185,89 @@ impl Checker for ToldDurable {
         hold(durable, || {
             format!("{who:?} told {ask} what is not durable: {reply:?}")
         })
+    }
+}
+
+/// What a caller wants for one endpoint, and what it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    endpoint: EndpointId,
+    policy: PolicyId,
+    guarantee: Guarantee,
+    ordering_key: Option<OrderingKey>,
+    due_at: Time,
+    expires_at: Time,
+}
+
+/// See its promise.
+#[derive(Default)]
+pub struct AsAsked {
+    asked: BTreeMap<Ask, Vec<Wanted>>,
+    made: BTreeMap<(usize, EventId), Vec<Wanted>>,
+}
+
+impl Checker for AsAsked {
+    fn name(&self) -> &'static str {
+        "as-asked"
+    }
+
+    fn promise(&self) -> &'static str {
+        "What a caller was told is admitted is what it asked for: one delivery for each endpoint, \
+         all in one record, under the policy, guarantee, ordering key and times that it named."
+    }
+
+    fn see(&mut self, _: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+        match happened {
+            Happened::Asked {
+                ask, submission, ..
+            } => {
+                let wanted = submission.targets.iter().map(|target| Wanted {
+                    endpoint: target.endpoint,
+                    policy: target.policy,
+                    guarantee: target.guarantee,
+                    ordering_key: target.ordering_key,
+                    due_at: target.due_at,
+                    expires_at: target.expires_at,
+                });
+                self.asked.insert(*ask, wanted.collect());
+            }
+            Happened::Committed { shard, record } => {
+                let Some(event) = &record.event else {
+                    return Ok(());
+                };
+                let made = record.entries.iter().filter_map(|entry| match &entry.fact {
+                    Fact::Admitted(admitted) => Some(Wanted {
+                        endpoint: admitted.endpoint,
+                        policy: admitted.policy,
+                        guarantee: admitted.guarantee,
+                        ordering_key: admitted.lane.map(|lane| lane.key),
+                        due_at: admitted.due_at,
+                        expires_at: admitted.expires_at,
+                    }),
+                    _ => None,
+                });
+                // What goes nowhere has one delivery that says so.
+                let made = made.filter(|it| it.endpoint != NO_ENDPOINT);
+                self.made.insert((*shard, event.id), made.collect());
+            }
+            Happened::Replied { who, ask, reply } => {
+                let asked = self.asked.remove(ask);
+                let Reply::Admitted {
+                    event,
+                    first_delivery: first,
+                    ..
+                } = reply
+                else {
+                    return Ok(());
+                };
+                let made = self.made.remove(&(who.shard, *event));
+                return hold(asked == made, || {
+                    format!("{who:?} made {made:?} of {asked:?}, from delivery {first} on")
+                });
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_core::id::{DeliveryId, EndpointId};
 use postrider_core::ledger::{Entry, Fact, Next, Record};
-use postrider_core::outcome::OutcomeKind;
-use postrider_core::policy::RatePolicy;
+use postrider_core::outcome::{Outcome, OutcomeKind};
+use postrider_core::policy::{Jitter, Policy, RatePolicy, Schedule};
 use postrider_core::time::Time;
 
 use super::{Checker, hold};
@@ -71,6 +71,84 @@ impl Checker for NotEarly {
         }
         Ok(())
     }
+}
+
+/// See its promise. It reckons by itself: the engine's own table would agree with the engine.
+pub struct ScheduleKept;
+
+impl Checker for ScheduleKept {
+    fn name(&self) -> &'static str {
+        "schedule-kept"
+    }
+
+    fn promise(&self) -> &'static str {
+        "A retry waits what its policy's schedule plans after so many spent attempts, within the \
+         jitter, no shorter and no longer, unless the receiver throttles or names a time, or the \
+         provider's rules ask for more."
+    }
+
+    fn see(&mut self, picture: &Picture, _: Time, happened: &Happened<'_>) -> Result<(), String> {
+        let Happened::Committed { shard, record } = happened else {
+            return Ok(());
+        };
+        for entry in &record.entries {
+            let Fact::Answered { outcome, next, .. } = &entry.fact else {
+                continue;
+            };
+            // What waits for its route has no time of its own.
+            let (Next::Again { due_at }, false) = (next, outcome.kind == OutcomeKind::Blocked)
+            else {
+                continue;
+            };
+            let row = picture.row(*shard, entry.delivery).map(|known| &known.row);
+            let Some((row, policy)) = row.and_then(|row| Some((row, picture.policy(row.policy)?)))
+            else {
+                continue;
+            };
+            let spent = row.attempt - u32::from(row.unspent);
+            let (least, most) = waits_ms(policy, spent, outcome);
+            let waits = due_at.since(entry.at);
+            hold((least..=most).contains(&waits), || {
+                format!("{entry:?} waits for {waits} ms, not {least} to {most}")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The shortest and the longest wait after this outcome to the last of so many attempts.
+fn waits_ms(policy: &Policy, spent: u32, outcome: &Outcome) -> (i64, i64) {
+    let planned = match &policy.schedule {
+        Schedule::Exponential { base_ms, cap_ms } => {
+            let doubled = |wait: i64, _| wait.saturating_mul(2).min(*cap_ms);
+            (1..spent).fold(*base_ms.min(cap_ms), doubled)
+        }
+        Schedule::Linear { step_ms, cap_ms } => (step_ms * i64::from(spent)).min(*cap_ms),
+        Schedule::Fixed { waits_ms } => {
+            let wait = (1..=spent).zip(waits_ms).last();
+            wait.map_or(0, |(_, wait)| *wait)
+        }
+    };
+    let least = match policy.jitter {
+        Jitter::None => planned,
+        Jitter::Equal => planned / 2,
+        Jitter::Full => 0,
+    };
+    let named = outcome
+        .retry_after_ms
+        .map(|named| named.clamp(0, policy.retry_after_cap_ms));
+    let throttled = outcome.kind == OutcomeKind::Throttle;
+    let bound = |wait: i64| {
+        let wait = match named {
+            Some(named) if throttled => named,
+            Some(named) => wait.max(named),
+            None if throttled => wait.max(policy.throttle_ms),
+            None => wait,
+        };
+        // Time goes on before anything is tried again.
+        wait.max(outcome.wait_min_ms).max(1)
+    };
+    (bound(least), bound(planned))
 }
 
 /// See its promise.

@@ -9,7 +9,7 @@ use postrider_core::cause::Cause;
 use postrider_core::dispatch::Dispatch;
 use postrider_core::endpoint::{Gate, Reach};
 use postrider_core::engine::{Figures, Reply};
-use postrider_core::event::{Event, LaneCounter, Urgency};
+use postrider_core::event::{Event, LaneCounter, Submission, Target, Urgency};
 use postrider_core::id::{
     Ask, CorrelationId, DeliveryId, EndpointId, Epoch, EventId, OrderingKey, Partition, PolicyId,
     RouteId, Seq, TenantId, Ticket,
@@ -101,6 +101,34 @@ impl Bench {
             entries,
             release: None,
         }
+    }
+
+    /// The question that [`Bench::replied`] answers.
+    pub(super) fn asks(&mut self, endpoints: &[EndpointId]) {
+        let admitted = admitted(ONE);
+        let target = |endpoint: &EndpointId| Target {
+            endpoint: *endpoint,
+            policy: admitted.policy,
+            guarantee: admitted.guarantee,
+            collapse_key: None,
+            ordering_key: None,
+            lane: None,
+            due_at: admitted.due_at,
+            expires_at: admitted.expires_at,
+            entropy: 0,
+        };
+        let submission = &Submission {
+            event: event(0, ONE),
+            targets: endpoints.iter().map(target).collect(),
+            known: None,
+        };
+        let (who, ask, at) = (self.who, Ask(1), Time(0));
+        self.see(&Happened::Asked {
+            who,
+            ask,
+            at,
+            submission,
+        });
     }
 
     /// An event of one delivery, both with this number.

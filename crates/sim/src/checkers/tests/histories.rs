@@ -6,10 +6,10 @@ use postrider_core::cause::Cause;
 use postrider_core::endpoint::Reach;
 use postrider_core::engine::{Figures, Reply};
 use postrider_core::firing::TIMERS_SPARE;
-use postrider_core::id::{Ask, DeliveryId, Epoch, EventId, Seq};
+use postrider_core::id::{Ask, DeliveryId, EndpointId, Epoch, EventId, Seq};
 use postrider_core::ledger::{Admitted, Fact, Next, State};
 use postrider_core::outcome::{Outcome, OutcomeKind};
-use postrider_core::policy::{Guarantee, HeadOfLine, RatePolicy};
+use postrider_core::policy::{Guarantee, HeadOfLine, Jitter, RatePolicy, Schedule};
 use postrider_core::route::ROUTE_PROBE_MS;
 use postrider_core::time::Time;
 
@@ -56,6 +56,22 @@ pub(super) const HISTORIES: &[(&str, Tell)] = &[
         if !bad {
             bench.admits(0, ONE, plain);
         }
+        bench.replied(&admitted_reply());
+    }),
+    ("as-asked", |bench, bad| {
+        bench.asks(if bad {
+            &[ENDPOINT, EndpointId(2)]
+        } else {
+            &[ENDPOINT]
+        });
+        bench.admits(0, ONE, plain);
+        bench.replied(&admitted_reply());
+    }),
+    ("as-asked", |bench, bad| {
+        bench.asks(&[ENDPOINT]);
+        bench.admits(0, ONE, |admitted| {
+            admitted.expires_at = Time(ENDS.0 - i64::from(bad));
+        });
         bench.replied(&admitted_reply());
     }),
     ("dedupe-exact", |bench, bad| {
@@ -180,6 +196,32 @@ pub(super) const HISTORIES: &[(&str, Tell)] = &[
     ("not-early", |bench, bad| {
         bench.admits(0, ONE, |admitted| admitted.due_at = Time(10));
         bench.opens(if bad { 9 } else { 10 }, ONE, 1);
+    }),
+    ("schedule-kept", |bench, bad| {
+        bench.policy(|policy| {
+            policy.schedule = Schedule::Linear {
+                step_ms: 1_000,
+                cap_ms: 60_000,
+            };
+            policy.jitter = Jitter::Equal;
+        });
+        bench.admits(0, ONE, plain);
+        let waits = [1_000, if bad { 999 } else { 1_000 }];
+        for (attempt, waits) in (1..).zip(waits) {
+            bench.opens(1, ONE, attempt);
+            let outcome = Outcome::bare(OutcomeKind::Retry, Cause::ServiceDegraded);
+            let due_at = Time(2 + waits);
+            bench.answers(2, (ONE, attempt), outcome, Next::Again { due_at });
+        }
+    }),
+    ("schedule-kept", |bench, bad| {
+        bench.policy(|policy| policy.jitter = Jitter::None);
+        bench.admits(0, ONE, plain);
+        bench.opens(1, ONE, 1);
+        let mut outcome = Outcome::bare(OutcomeKind::Retry, Cause::ServiceDegraded);
+        outcome.retry_after_ms = (!bad).then_some(9_000);
+        let due_at = Time(2 + 9_000);
+        bench.answers(2, (ONE, 1), outcome, Next::Again { due_at });
     }),
     ("attempts-bounded", |bench, bad| {
         bench.policy(|policy| policy.attempts_max = if bad { 1 } else { 2 });
