@@ -313,7 +313,7 @@ fn is_gone_and_sent_to(history: &mut History) -> Option<()> {
     })
 }
 
-/// An answer says that its route's credentials are refused; another attempt over it follows at once.
+/// An answer says that its route's credentials are refused; another attempt over it follows soon.
 fn is_refused_and_sent_over(history: &mut History) -> Option<()> {
     let told = history.iter().filter_map(|(_, what)| match what {
         Witnessed::Told(_, _, gate) => Some((gate.endpoint, gate.route?)),
