@@ -80,7 +80,7 @@ pub const FED: &[Fed] = &[
     fed("slots-kept", Judged("commits, what the registry announced"), NO_EPOCHS),
     fed("shown-once", Blind("devices are held by the layer's own checker"),
         Blind("devices are held by the checkers of `postrider demo`")),
-    fed("route-held", Blind("not proven on this workload"), NO_EPOCHS),
+    fed("route-held", Judged("commits, requests that left, routes as announced"), NO_EPOCHS),
     fed("refusals-free", COMMITS, JOURNAL),
     fed("gone-honoured", Judged("commits, what the registry announced"),
         Blind("the registry does not keep when an address was registered before the last time")),

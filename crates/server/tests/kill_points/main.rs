@@ -41,7 +41,7 @@ const FAT_MIN: usize = 80;
 /// What makes a log so long that it is worked off, and how far apart those points are.
 const FAT_ROUNDS: usize = 2;
 const FAT_BYTES: usize = 240_000;
-const FAT_STEP: usize = 8;
+const FAT_STEP: usize = 12;
 /// Points at which Firebase has lost an answer, and how far apart they are.
 const PATIENT_POINTS: usize = 6;
 const PATIENT_STEP: usize = 60;
