@@ -85,6 +85,16 @@ pub enum Reach {
     Closed(Cause),
 }
 
+impl Reach {
+    /// The same once the address is gone: what was closed keeps its cause.
+    pub(crate) fn retired(self) -> Reach {
+        match self {
+            Reach::Closed(_) => self,
+            Reach::Open | Reach::Paused => Reach::Closed(Cause::EndpointRetired),
+        }
+    }
+}
+
 /// What the engine is told about an endpoint when it is created or changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gate {
@@ -193,9 +203,8 @@ impl Endpoint {
     pub fn regate(&mut self, mut gate: Gate, now: Time) {
         // Only another registration makes it another address.
         self.gone = self.gone.filter(|gone| gate.registered_at <= gone.since);
-        let retired = self.gone.is_some_and(|gone| gone.on_record);
-        if retired && !matches!(gate.reach, Reach::Closed(_)) {
-            gate.reach = Reach::Closed(Cause::EndpointRetired);
+        if self.gone.is_some_and(|gone| gone.on_record) {
+            gate.reach = gate.reach.retired();
         }
         if gate.rate != self.gate.rate {
             self.limiter = Limiter::new(now, gate.rate.as_ref());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::acknowledge::{Hold, Settlement, settle};
 use crate::cause::Cause;
-use crate::endpoint::{Channel, Gone, Reach};
+use crate::endpoint::{Channel, Gone};
 use crate::engine::{After, Effect, Engine, Refusal, Reply, Row, STUCK_RETRY_MS, Why};
 use crate::id::{DeliveryId, EndpointId, EventId, Ticket};
 use crate::ledger::{Delivery, Fact, Next, Record, State};
@@ -90,18 +90,15 @@ impl Engine {
     /// That an endpoint is gone is on record: whatever waits for it is closed, unless it was
     /// registered again meanwhile.
     fn retire(&mut self, now: Time, id: EndpointId, since: Time, effects: &mut Vec<Effect>) {
-        let believed = self.planted(Plant::StaleGoneBelieved);
+        if self.is_stale(id, since) {
+            return;
+        }
         let Some(endpoint) = self.endpoints.get_mut(&id) else {
             return;
         };
-        if since < endpoint.gate.registered_at && !believed {
-            return;
-        }
         let on_record = true;
         endpoint.gone = Some(Gone { since, on_record });
-        if !matches!(endpoint.gate.reach, Reach::Closed(_)) {
-            endpoint.gate.reach = Reach::Closed(Cause::EndpointRetired);
-        }
+        endpoint.gate.reach = endpoint.gate.reach.retired();
         self.wake_endpoint(now, id, effects);
     }
 
@@ -126,10 +123,17 @@ impl Engine {
         retire: Option<Cause>,
     ) -> Option<(Cause, Time)> {
         let since = outcome.gone_at(now);
-        let endpoint = self.endpoints.get(&judged.endpoint);
-        let registered_at = endpoint.map(|endpoint| endpoint.gate.registered_at);
-        let stale = Some(since) < registered_at && !self.planted(Plant::StaleGoneBelieved);
+        let stale = self.is_stale(judged.endpoint, since);
         Some((retire.filter(|_| !stale)?, since))
+    }
+
+    /// News that an endpoint is gone since then is old: it was registered again later.
+    fn is_stale(&self, endpoint: EndpointId, since: Time) -> bool {
+        let registered_at = self
+            .endpoints
+            .get(&endpoint)
+            .map(|it| it.gate.registered_at);
+        Some(since) < registered_at && !self.planted(Plant::StaleGoneBelieved)
     }
 
     /// An attempt ended before a byte was written: its number is given back, within a bound.
