@@ -245,13 +245,16 @@ pub(super) enum Prepared {
         /// What is refused if its token is.
         place: elsewhere::Refused,
     },
-    Fcm {
-        prepared: fcm::Prepared,
-        target: FcmTarget,
-        kit: Arc<Kit>,
-        /// Where access tokens come from.
-        token_host: Arc<Host>,
-    },
+    Fcm(FcmWay),
+}
+
+/// What attempts to one FCM registration share.
+pub(super) struct FcmWay {
+    pub prepared: fcm::Prepared,
+    pub target: FcmTarget,
+    pub kit: Arc<Kit>,
+    /// Where access tokens come from.
+    pub token_host: Arc<Host>,
 }
 
 /// What one attempt is about.
@@ -309,19 +312,9 @@ impl Line {
                 let (way, told) = ((prepared, &**kit, place), told(push));
                 self.apns(client, push, way, &told, errand).await
             }
-            (
-                Prepared::Fcm {
-                    prepared,
-                    target,
-                    kit,
-                    token_host,
-                },
-                Some(push),
-            ) => {
-                let (place, told) = ((target, &**kit, token_host), told(push));
-                let told = (&told, false);
-                let (attempted, reaction) =
-                    self.fcm(client, push, prepared, place, told, errand).await;
+            (Prepared::Fcm(way), Some(push)) => {
+                let told = (&told(push), false);
+                let (attempted, reaction) = self.fcm(client, push, way, told, errand).await;
                 push.mind(Way::Fcm, &attempted, reaction);
                 attempted
             }
@@ -390,8 +383,7 @@ impl Line {
         &self,
         client: &Arc<Client>,
         push: &Push,
-        prepared: &fcm::Prepared,
-        (target, kit, token_host): (&FcmTarget, &Kit, &Arc<Host>),
+        way: &FcmWay,
         (told, validate_only): (&Told<'_>, bool),
         errand: Errand<'_>,
     ) -> (Attempted, Option<Reaction>) {
@@ -400,7 +392,7 @@ impl Line {
             account,
             tokens,
             pace,
-        } = kit
+        } = &*way.kit
         else {
             return unsent(unsendable(OutcomeKind::Blocked, Cause::RouteUnusable, ""));
         };
@@ -424,12 +416,12 @@ impl Line {
                 return unsent(unsendable(OutcomeKind::Blocked, Cause::RateLimited, detail));
             }
         }
-        let fetch = async |request| client.send(token_host, request).await;
+        let fetch = async |request| client.send(&way.token_host, request).await;
         let bearer = match tokens.bearer(errand.now, account, fetch).await {
             Ok(bearer) => bearer,
             Err(fault) => return unsent(fcm::untokened(&fault)),
         };
-        let target = match target {
+        let target = match &way.target {
             FcmTarget::Token(token) => fcm::Target::Token(token),
             FcmTarget::Fid(fid) => fcm::Target::Fid(fid),
         };
@@ -437,7 +429,7 @@ impl Line {
             target,
             validate_only,
         };
-        let request = match fcm::encode(prepared, &bearer.header, told, ask, errand.now) {
+        let request = match fcm::encode(&way.prepared, &bearer.header, told, ask, errand.now) {
             Ok(request) => request,
             Err(fault) => return unsent(fcm::unfit(&fault)),
         };

@@ -53,7 +53,7 @@ use crate::channel::{
 };
 use crate::registry::{Endpoint, Kind, Route, TlsProfile};
 use client::{Client, Host, HostKey, Manner};
-use lines::{Errand, Kit, Line, Prepared as Way, Push, Unusable};
+use lines::{Errand, FcmWay, Kit, Line, Prepared as Way, Push, Unusable};
 use tls::{Speaks, TlsConfigs};
 
 /// Endpoints whose preparation is kept at the most; about 3 KiB each.
@@ -337,12 +337,12 @@ impl Transport {
                 },
                 kit,
             },
-            (Kind::Fcm(target), Kit::Fcm { account, .. }) => Way::Fcm {
+            (Kind::Fcm(target), Kit::Fcm { account, .. }) => Way::Fcm(FcmWay {
                 prepared: fcm::Prepared::new(&endpoint.url)?,
                 target: target.clone(),
                 token_host: self.host(&account.token_url, tls, Manner::Common, None, policy)?,
                 kit,
-            },
+            }),
             _ => return Err(EndpointFault::NoRoute),
         };
         // Apple binds a connection to the key of its first token.

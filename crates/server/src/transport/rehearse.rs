@@ -104,18 +104,9 @@ impl Transport {
                 let written = apns::encode(prepared, bearer, &told(push), now);
                 Rehearsed::of(written.map_err(|fault| apns::unfit(&fault)))
             }
-            (
-                Way::Fcm {
-                    prepared,
-                    target,
-                    kit,
-                    token_host,
-                },
-                Some(push),
-            ) => {
-                let place = (target, &**kit, token_host);
+            (Way::Fcm(way), Some(push)) => {
                 let told = (&told(push), true);
-                let asked = line.fcm(&self.client, push, prepared, place, told, errand);
+                let asked = line.fcm(&self.client, push, way, told, errand);
                 Rehearsed::told(asked.await.0)
             }
         }
